@@ -1,0 +1,37 @@
+"""edgekit_converters: Keras models to .tflite at every precision, verified. Importing this loads no TensorFlow."""
+
+from .errors import (
+    CalibrationError,
+    ConverterCrashError,
+    ConverterError,
+    MissingPackageError,
+    ModelFileError,
+    PromiseError,
+    TrainingError,
+    UnsupportedModelError,
+)
+from .isolate import Worker
+from .load import detect_kind, is_keras_model
+from .model_card import ModelCard, read_model_card
+from .quantize import PRECISIONS, needs_calibration, quantize
+from .verify import verify
+
+__all__ = [
+    "PRECISIONS",
+    "CalibrationError",
+    "ConverterCrashError",
+    "ConverterError",
+    "MissingPackageError",
+    "ModelCard",
+    "ModelFileError",
+    "PromiseError",
+    "TrainingError",
+    "UnsupportedModelError",
+    "Worker",
+    "detect_kind",
+    "is_keras_model",
+    "needs_calibration",
+    "quantize",
+    "read_model_card",
+    "verify",
+]

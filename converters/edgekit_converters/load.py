@@ -1,0 +1,178 @@
+"""Read a model from disk, whatever wrote it: Keras 3, Keras 2, a SavedModel, or a .tflite."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .errors import ConverterError, ModelFileError, UnsupportedModelError
+
+__all__ = ["KINDS", "LoadedModel", "detect_kind", "is_keras_model", "load_model"]
+
+KINDS = ("keras", "h5", "saved_model", "tflite")
+ORDER_FILE = "edgekit-order.json"
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+FORMS = "a Keras 3 or Keras 2 .keras, a .h5, a SavedModel folder, or a float .tflite"
+CONFIG_CAP_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in memory and what owns it: ``keras``, ``tf_keras`` or ``saved_model``.
+
+    ``order`` is the order of ``inputs`` and ``outputs`` by name, which a SavedModel does not keep by itself.
+    """
+
+    model: Any
+    framework: str
+    order: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def detect_kind(path: str | os.PathLike[str]) -> str:
+    """One of ``KINDS``, told by the content and not by the name; imports nothing heavy.
+
+    Raises ModelFileError for a missing path, an empty file, or content that is none of them.
+    """
+    target = Path(path)
+    if target.is_dir():
+        if (target / "saved_model.pb").is_file() or (target / "saved_model.pbtxt").is_file():
+            return "saved_model"
+        raise ModelFileError(f"expected {FORMS}, got a folder without saved_model.pb: {target}")
+    try:
+        with target.open("rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model {target}: {error.strerror or error}") from error
+    if head[4:8] == b"TFL3":
+        return "tflite"
+    if head.startswith(HDF5_MAGIC):
+        return "h5"
+    if head.startswith(b"PK") and "config.json" in _zip_names(target):
+        return "keras"
+    raise ModelFileError(f"expected {FORMS}, got {target} starting {head[:8].hex() or 'with nothing: it is empty'}")
+
+
+def load_model(path: str | os.PathLike[str], *, trust: bool = False) -> LoadedModel:
+    """Load a Keras model or a SavedModel.
+
+    Lambda layers hold Python bytecode that loading would run: they are refused unless ``trust``. Raises ModelFileError
+    for a broken file, UnsupportedModelError for a layer nobody here knows or code that is not trusted.
+    """
+    kind = detect_kind(path)
+    if kind == "tflite":
+        raise UnsupportedModelError(f"{path} is a .tflite already: it can be quantized, not loaded as a Keras model")
+    if kind == "saved_model":
+        loaded = _guard(path, lambda: import_tensorflow().saved_model.load(str(path)))
+        return LoadedModel(loaded, "saved_model", _order(Path(path)))
+    config, version = _keras_config(Path(path), kind)
+    if not trust:
+        _refuse_code(Path(path), config)
+    framework = "keras" if version.split(".")[0] == "3" else "tf_keras"
+    module = import_keras() if framework == "keras" else import_tf_keras()
+    model = _guard(path, lambda: module.models.load_model(str(path), compile=False, safe_mode=not trust))
+    return LoadedModel(model, framework)
+
+
+def is_keras_model(model: object) -> str | None:
+    """``keras`` or ``tf_keras`` for a model in memory, None for anything else; imports neither."""
+    for base in type(model).__mro__:
+        root = base.__module__.split(".")[0]
+        if base.__name__ == "Model" and root in ("keras", "tf_keras"):
+            return root
+    return None
+
+
+def _zip_names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelFileError(f"expected a .keras archive, got a damaged ZIP in {path}: {error}") from error
+
+
+def _keras_config(path: Path, kind: str) -> tuple[Any, str]:
+    """The model's configuration and the Keras version that wrote it; ``2`` where an old file does not say."""
+    try:
+        if kind == "keras":
+            with zipfile.ZipFile(path) as archive:
+                if any(info.file_size > CONFIG_CAP_BYTES for info in archive.infolist() if info.filename.endswith(".json")):
+                    raise ModelFileError(f"expected a configuration under {CONFIG_CAP_BYTES} bytes in {path}")
+                config = json.loads(archive.read("config.json"))
+                metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+            return config, str(metadata.get("keras_version", "3"))
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            raw = file.attrs.get("model_config")
+            version = _text(file.attrs.get("keras_version", "2"))
+        if raw is None:
+            raise UnsupportedModelError(
+                f"{path} holds weights without an architecture: build the model, load them with load_weights, "
+                "and save it whole (model.save('model.keras'))"
+            )
+        return json.loads(_text(raw)), version
+    except ConverterError:
+        raise
+    except Exception as error:  # zipfile, h5py and json raise a dozen kinds for damaged files
+        raise ModelFileError(f"{path} is damaged: {_first_line(error)}. Save the model again") from error
+
+
+def _order(folder: Path) -> dict[str, list[str]]:
+    try:
+        raw = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {side: [str(name) for name in raw.get(side, [])] for side in ("inputs", "outputs")}
+
+
+def _refuse_code(path: Path, config: Any) -> None:
+    for layer in _nodes(config):
+        if layer.get("class_name") == "Lambda":
+            inner = layer.get("config")
+            name = inner.get("name", "?") if isinstance(inner, dict) else "?"
+            raise UnsupportedModelError(
+                f"{path} has a Lambda layer ({name}), which is Python code inside the file. If you trust where it comes "
+                "from, pass trust=True (--trust); better, replace it by layers from keras.layers or keras.ops"
+            )
+
+
+def _nodes(config: Any) -> Iterator[dict[str, Any]]:
+    """Every dict inside a configuration, without recursion."""
+    stack = [config]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+
+
+def _guard(path: object, load: Any) -> Any:
+    try:
+        return load()
+    except ConverterError:
+        raise
+    except Exception as error:  # Keras raises every kind there is for files it cannot read
+        text = _first_line(error)
+        if "nknown layer" in text or "ould not locate class" in text or "ould not be located" in text or "could not be deserialized" in text:
+            raise UnsupportedModelError(
+                f"{path} has a layer this Keras does not know: {text}. Build the model in Python, where its class is "
+                "registered, and hand it over in memory: edgekit.convert(model, …)"
+            ) from error
+        raise ModelFileError(f"{path} cannot be loaded: {text}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,96 @@
+"""What board is this? Read from /proc and /sys; a fact that is not there stays absent."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Optional, Union
+
+from .report import BoardFacts, clean_text
+
+__all__ = ["peak_rss_mb", "read_board"]
+
+# Bits of the Raspberry Pi firmware's get_throttled word (raspberrypi.com/documentation/computers/os.html#get_throttled).
+THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
+def read_board(root: Union[str, Path] = "/") -> BoardFacts:
+    """Facts of the board whose file system is at ``root``."""
+    base = Path(root)
+    cpufreq = base / "sys/devices/system/cpu/cpu0/cpufreq"
+    frequency_khz = _number(cpufreq / "scaling_cur_freq")
+    temperature = _number(base / "sys/class/thermal/thermal_zone0/temp")
+    return BoardFacts(
+        model=_text(base / "proc/device-tree/model") or _text(base / "sys/class/dmi/id/product_name"),
+        cpu=_cpu_name(base),
+        architecture=platform.machine(),
+        cores=os.cpu_count() or 0,
+        governor=_text(cpufreq / "scaling_governor"),
+        frequency_mhz=None if frequency_khz is None else frequency_khz / 1e3,
+        temperature_c=None if temperature is None else temperature / 1e3,
+        throttling=_throttling(base),
+        memory_mb=_memory_mb(base),
+        system=clean_text(f"{platform.system()} {platform.release()}"),
+        python=platform.python_version(),
+        numpy=_numpy_version(),
+    )
+
+
+def peak_rss_mb() -> Optional[float]:
+    """The largest resident set of this process so far, in mebibytes; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak) / (1024 * 1024 if platform.system() == "Darwin" else 1024)
+
+
+def _throttling(base: Path) -> str:
+    """What the Raspberry Pi's firmware says of its supply and heat now; empty where there is none to ask."""
+    word = _text(base / "sys/devices/platform/soc/soc:firmware/get_throttled")
+    try:
+        bits = int(word, 16)
+    except ValueError:
+        return ""
+    return ", ".join(name for bit, name in THROTTLE_BITS.items() if bits >> bit & 1) or "none"
+
+
+def _cpu_name(base: Path) -> str:
+    wanted = ("model name", "Model", "Hardware")
+    found: dict[str, str] = {}
+    for line in _text(base / "proc/cpuinfo", cap=100_000, lines=True).splitlines():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), clean_text(value))
+    return next((found[key] for key in wanted if found.get(key)), "")
+
+
+def _memory_mb(base: Path) -> Optional[float]:
+    for line in _text(base / "proc/meminfo", cap=10_000, lines=True).splitlines():
+        if line.startswith("MemTotal:"):
+            digits = "".join(character for character in line if character.isdigit())
+            return int(digits) / 1024 if digits else None
+    return None
+
+
+def _numpy_version() -> str:
+    import numpy
+
+    return str(numpy.__version__)
+
+
+def _text(path: Path, cap: int = 200, lines: bool = False) -> str:
+    try:
+        with path.open("rb") as file:
+            text = file.read(cap).decode("utf-8", "replace").replace("\0", "")
+    except OSError:
+        return ""
+    return text if lines else clean_text(text)
+
+
+def _number(path: Path) -> Optional[float]:
+    try:
+        return float(_text(path))
+    except ValueError:
+        return None

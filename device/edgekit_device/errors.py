@@ -1,0 +1,79 @@
+"""Errors of the device package.
+
+DeviceRuntimeError
+├── RuntimeMissingError     no TFLite runtime, or not the one asked for, is installed
+├── ModelError              the file is no model, or the runtime will not load it
+│   └── ModelCrashError     loading or running it takes the whole process down
+├── InputError              what was handed to ``predict`` does not fit the model
+├── InferenceError          the runtime failed while running the model
+├── DataError               the evaluation data cannot be read or does not fit
+├── ClosedError             the model was used after ``close()``
+└── ReportError             a report cannot be read
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+__all__ = [
+    "ClosedError",
+    "DataError",
+    "DeviceRuntimeError",
+    "InferenceError",
+    "InputError",
+    "ModelCrashError",
+    "ModelError",
+    "ReportError",
+    "RuntimeMissingError",
+]
+
+
+class DeviceRuntimeError(Exception):
+    """Base of everything this package raises on purpose.
+
+    ``exit_code`` is what the command line ends with: 2 where the input must change, 3 where the world must.
+    """
+
+    exit_code = 3
+
+
+class RuntimeMissingError(DeviceRuntimeError):
+    """No TFLite runtime, or not the one asked for, can be imported."""
+
+
+class ModelError(DeviceRuntimeError):
+    """The bytes are not a model this runtime can load."""
+
+    exit_code = 2
+
+
+class ModelCrashError(ModelError):
+    """Loading or running the model killed a process; ``signal_name`` says how, where it is known."""
+
+    def __init__(self, message: str, *, signal_name: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.signal_name = signal_name
+
+
+class InputError(DeviceRuntimeError, ValueError):
+    """An input has the wrong number, name, shape, dtype or values."""
+
+    exit_code = 2
+
+
+class InferenceError(DeviceRuntimeError):
+    """The runtime refused to run the model."""
+
+
+class DataError(DeviceRuntimeError):
+    """Evaluation data is missing, unreadable or does not fit the model."""
+
+    exit_code = 2
+
+
+class ClosedError(DeviceRuntimeError):
+    """The model was closed before this call."""
+
+
+class ReportError(DeviceRuntimeError):
+    """A report is not readable as one."""

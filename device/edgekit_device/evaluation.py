@@ -1,0 +1,102 @@
+"""Accuracy on the device: a small data file in, a count of right answers (and the outputs, for parity) out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError
+from .model import Model
+from .report import AccuracyFacts
+from .tasks import answers, predict_all
+
+__all__ = ["Samples", "measure_accuracy", "read_samples"]
+
+Array = npt.NDArray[Any]
+CAP_BYTES = 4 * 1024**3
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw inputs by name, labels of shape (N,) or None, and the SHA-256 of the file they came from."""
+
+    inputs: dict[str, Array]
+    labels: Optional[Array]
+    sha256: str
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.inputs.values())))
+
+
+def read_samples(path: str) -> Samples:
+    """Read an ``.npz`` with ``x`` (or ``x.NAME`` per input) and optionally ``y``; ``x_test`` and ``y_test`` do as well.
+
+    Raises DataError with what was expected and what is there.
+    """
+    try:
+        if os.path.getsize(path) > CAP_BYTES:
+            raise DataError(f"expected at most {CAP_BYTES} bytes of data, got {os.path.getsize(path)}: {path}")
+        with open(path, "rb") as file:
+            digest = hashlib.sha256()
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {str(name): archive[name] for name in archive.files}
+    except DataError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
+        raise DataError(f"cannot read {path} as .npz: {error}") from error
+    inputs = {_input_name(name): value for name, value in arrays.items() if name.split(".")[0] in ("x", "x_test")}
+    labels = arrays.get("y", arrays.get("y_test"))
+    _check(path, arrays, inputs, labels)
+    return Samples(inputs, labels, digest.hexdigest())
+
+
+def measure_accuracy(model: Model, samples: Samples, *, outputs_path: Optional[str] = None) -> AccuracyFacts:
+    """Run every sample; with ``outputs_path`` the float outputs are kept there as ``.npz`` (``output_0``, …)."""
+    outputs = predict_all(model, samples.inputs)
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in outputs)).hexdigest()
+    if outputs_path is not None:
+        _write_outputs(outputs_path, outputs)
+    facts = AccuracyFacts(count=samples.count, data_sha256=samples.sha256, outputs_sha256=digest)
+    if samples.labels is None or samples.labels.ndim != 1 or samples.labels.dtype.kind not in "iu":
+        return facts
+    correct = int((answers(outputs[0]) == samples.labels).sum())
+    return AccuracyFacts(correct / samples.count, correct, samples.count, samples.sha256, digest)
+
+
+def _check(path: str, arrays: dict[str, Array], inputs: dict[str, Array], labels: Optional[Array]) -> None:
+    if not inputs:
+        raise DataError(f"expected an array 'x' or 'x_test' in {path}, got {sorted(arrays) or 'nothing'}")
+    rows = {len(value) if value.ndim else 0 for value in [*inputs.values(), *([] if labels is None else [labels])]}
+    if len(rows) != 1 or 0 in rows:
+        raise DataError(f"expected the same number of samples, and at least one, in every array of {path}, got {sorted(rows)}")
+    for name, value in inputs.items():
+        if value.dtype.kind not in "fiub":
+            raise DataError(f"expected numbers in {name!r} of {path}, got {value.dtype}")
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise DataError(f"expected finite values in {name!r} of {path}, got NaN or infinity")
+
+
+def _input_name(key: str) -> str:
+    return key.partition(".")[2] or "x"
+
+
+def _write_outputs(path: str, outputs: tuple[Array, ...]) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, aside = tempfile.mkstemp(dir=folder, prefix=".outputs-", suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **{f"output_{index}": value for index, value in enumerate(outputs)})  # type: ignore[arg-type]
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise

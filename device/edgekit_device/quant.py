@@ -1,0 +1,31 @@
+"""Affine quantization, real = scale * (q - zero_point) (Jacob et al., 2018, arXiv 1712.05877, equation 1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+
+__all__ = ["dequantize", "quantize"]
+
+Array = npt.NDArray[Any]
+
+
+def quantize(real: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -> Array:
+    """Real values as integers of ``dtype``: divided by ``scale`` in float32, rounded half to even, saturated.
+
+    Raises InputError when a value is NaN, which has no integer.
+    """
+    steps = np.rint(np.asarray(real, np.float32) / np.float32(scale)) + np.float32(zero_point)
+    if np.isnan(steps).any():
+        raise InputError("expected finite values, got NaN: clean the input before predict()")
+    limits = np.iinfo(dtype)
+    return np.clip(steps, limits.min, limits.max).astype(dtype)
+
+
+def dequantize(steps: Array, scale: float, zero_point: int) -> Array:
+    """Integers as float32 real values."""
+    return (steps.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

@@ -1,0 +1,65 @@
+"""Figures of a list of durations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+
+from .report import SAMPLES_CAP, LatencyFacts
+
+__all__ = ["median_interval", "summarize"]
+
+
+def summarize(
+    samples_ns: Sequence[int],
+    *,
+    init_ns: Optional[int] = None,
+    first_ns: Optional[int] = None,
+    warmup_ns: Sequence[int] = (),
+) -> LatencyFacts:
+    """Durations in nanoseconds as LatencyFacts in milliseconds; percentiles interpolate linearly between samples."""
+    ms = np.asarray(samples_ns, np.float64) / 1e6
+    if not ms.size:
+        return LatencyFacts()
+    p5, median, p90, p95, p99 = (float(value) for value in np.percentile(ms, [5, 50, 90, 95, 99]))
+    sketched = ms.size > SAMPLES_CAP
+    kept = np.quantile(ms, np.linspace(0, 1, SAMPLES_CAP)) if sketched else ms
+    return LatencyFacts(
+        count=int(ms.size),
+        init_ms=_ms(init_ns),
+        first_ms=_ms(first_ns),
+        warmup_count=len(warmup_ns),
+        warmup_mean_ms=float(np.mean(warmup_ns)) / 1e6 if len(warmup_ns) else None,
+        mean_ms=float(ms.mean()),
+        median_ms=median,
+        std_ms=float(ms.std()),
+        min_ms=float(ms.min()),
+        max_ms=float(ms.max()),
+        p5_ms=p5,
+        p90_ms=p90,
+        p95_ms=p95,
+        p99_ms=p99,
+        samples_kind="sketch" if sketched else "all",
+        samples_ms=tuple(round(float(value), 6) for value in kept),
+    )
+
+
+def median_interval(samples: Sequence[float], count: Optional[int] = None) -> Optional[tuple[float, float]]:
+    """A 95 % confidence interval of the median from order statistics (Conover, Practical Nonparametric Statistics, 3.2).
+
+    The bounds are the samples of rank n/2 ± 1.96·√n/2, with n = ``count`` where ``samples`` is a sketch of more. None
+    below 6 samples, where no pair of ranks reaches 95 %.
+    """
+    ordered = np.sort(np.asarray(samples, np.float64))
+    n = count or len(ordered)
+    if len(ordered) < 6:
+        return None
+    half = 1.96 * np.sqrt(n) / 2 / n
+    low, high = (int(np.clip(np.floor(q * len(ordered)), 0, len(ordered) - 1)) for q in (0.5 - half, 0.5 + half))
+    return float(ordered[low]), float(ordered[high])
+
+
+def _ms(duration_ns: Optional[int]) -> Optional[float]:
+    return None if duration_ns is None else duration_ns / 1e6

@@ -1,0 +1,71 @@
+"""From raw samples to model inputs, and from model outputs to answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import DataError, InputError
+from .model import Model, Outputs
+
+__all__ = ["answers", "predict_all", "preprocess"]
+
+Array = npt.NDArray[Any]
+
+
+def preprocess(raw: Array, note: Mapping[str, Any]) -> Array:
+    """``raw * scale + offset`` in float32, as edgekit's note in the model says; ``raw`` itself where it says nothing."""
+    settings = note.get("preprocessing")
+    settings = settings if isinstance(settings, Mapping) else {}
+    scale, offset = float(settings.get("scale", 1.0)), float(settings.get("offset", 0.0))
+    if scale == 1.0 and offset == 0.0:
+        return raw
+    return raw.astype(np.float32) * np.float32(scale) + np.float32(offset)
+
+
+def predict_all(
+    model: Model, inputs: Mapping[str, Array], *, note: Optional[Mapping[str, Any]] = None, at_once: int = 256
+) -> tuple[Array, ...]:
+    """Real-world float outputs for every row of raw ``inputs``, preprocessed as ``note`` or the model's own note says.
+
+    A single input is given by position whatever its name; several are matched to the model's signature by name.
+    Raises DataError when they do not fit.
+    """
+    note = model.note if note is None else note
+    rows = len(next(iter(inputs.values())))
+    pieces = []
+    for at in range(0, rows, at_once):
+        batch = {name: _real(preprocess(value[at : at + at_once], note)) for name, value in inputs.items()}
+        try:
+            result: Outputs = model.predict(next(iter(batch.values())) if len(batch) == 1 else batch)
+        except InputError as error:
+            raise DataError(f"the data does not fit {model.name}: {error}") from error
+        pieces.append(_as_tuple(result))
+    return tuple(np.concatenate(parts) for parts in zip(*pieces))
+
+
+def answers(scores: Array) -> Array:
+    """The class a classifier answers, as int64 of shape (N,): the largest of C scores, or 1 where the one score is > 0.5.
+
+    Raises DataError for outputs that are no classification.
+    """
+    flat = scores.reshape(len(scores), -1)
+    if flat.shape[1] == 1:
+        return (flat[:, 0] > 0.5).astype(np.int64)
+    if scores.ndim > 2 and any(size != 1 for size in scores.shape[1:-1]):
+        raise DataError(f"expected one row of class scores per sample, got outputs of shape {scores.shape}")
+    return np.asarray(flat.argmax(axis=1), np.int64)
+
+
+def _real(values: Array) -> Array:
+    """Small integers (pixels) become floats, so that they are never taken for native steps; token ids stay."""
+    return values.astype(np.float32) if values.dtype in (np.uint8, np.int8, np.uint16, np.int16, np.bool_) else values
+
+
+def _as_tuple(result: Outputs) -> tuple[Array, ...]:
+    if isinstance(result, Mapping):
+        return tuple(result.values())
+    return result if isinstance(result, tuple) else (result,)

@@ -1,0 +1,69 @@
+"""edgekit: from a Keras model to a fast, small, measured .tflite on your own board.
+
+Every name here is imported at its first use, so that ``import edgekit`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgekit_device import BenchmarkReport, Model
+
+    from .benchmark import bench
+    from .comparison import Limits, compare
+    from .conversion import Conversion, Conversions, convert
+    from .data import load_data
+    from .errors import EdgekitError
+    from .evaluation import evaluate
+    from .pipeline import run
+    from .records import Comparison, Evaluation, Variant
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BenchmarkReport": "edgekit_device",
+    "Comparison": "edgekit.records",
+    "Conversion": "edgekit.conversion",
+    "Conversions": "edgekit.conversion",
+    "EdgekitError": "edgekit.errors",
+    "Evaluation": "edgekit.records",
+    "Limits": "edgekit.comparison",
+    "Model": "edgekit_device",
+    "Variant": "edgekit.records",
+    "bench": "edgekit.benchmark",
+    "compare": "edgekit.comparison",
+    "convert": "edgekit.conversion",
+    "evaluate": "edgekit.evaluation",
+    "load_data": "edgekit.data",
+    "run": "edgekit.pipeline",
+}
+
+__all__ = [
+    "BenchmarkReport",
+    "Comparison",
+    "Conversion",
+    "Conversions",
+    "EdgekitError",
+    "Evaluation",
+    "Limits",
+    "Model",
+    "Variant",
+    "__version__",
+    "bench",
+    "compare",
+    "convert",
+    "evaluate",
+    "load_data",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    # The verbs and the modules they live in share a name: the verb is what a user of the package wants.
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

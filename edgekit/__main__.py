@@ -1,0 +1,5 @@
+"""``python -m edgekit`` is ``edgekit``."""
+
+from .cli.main import run
+
+run()

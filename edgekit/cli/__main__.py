@@ -1,0 +1,5 @@
+"""``python -m edgekit.cli`` is ``edgekit``."""
+
+from .main import run
+
+run()

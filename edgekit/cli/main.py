@@ -1,0 +1,98 @@
+"""The group of verbs, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+__all__ = ["VERBS", "main", "run"]
+
+EXIT_WORLD = 3
+EXIT_INTERRUPTED = 130
+# Verb, and what --help says of it: the modules behind are imported when a verb runs.
+VERBS = {
+    "run": "Run an edgekit.toml: data, model, variants, measurement, verdict.",
+    "convert": "Convert a model by recipes into .tflite variants.",
+    "evaluate": "Measure how right variants are on the test split.",
+    "bench": "Measure variants on a device.",
+    "compare": "Compare variants, say what to ship, and gate.",
+    "report": "Write report.json, report.md and report.html of a run.",
+    "inspect": "Show what is inside a .tflite.",
+    "doctor": "Say what is installed, what is missing, and the line that installs it.",
+}
+
+
+class _Verbs(click.Group):
+    """A group whose commands are imported at their first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of the work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb; an unknown name is answered with a suggestion."""
+        if cmd_name not in VERBS:
+            from ..errors import suggest
+
+            ctx.fail(f"No such command {cmd_name!r}{suggest(cmd_name, VERBS)}")
+        command: click.Command = importlib.import_module(f".{cmd_name}", __package__).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgekit")
+@click.option("-v", "--verbose", is_flag=True, help="Show log messages; twice the detail when something fails.")
+def edgekit(verbose: bool) -> None:
+    """From a Keras model to a fast, small .tflite, measured on your own board, with a verdict.
+
+    \b
+    Example:
+      edgekit run examples/digits/edgekit.toml
+      edgekit convert model.keras --data digits.npz --recipe int8 --out runs/mine
+      edgekit bench runs/mine && edgekit compare runs/mine --max-drop 0.01
+    """
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s")
+
+
+def run() -> None:
+    """Entry point of the ``edgekit`` command."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``argv`` and return the exit code; nothing but a bug in edgekit shows a traceback."""
+    from ..errors import EdgekitError
+
+    try:
+        edgekit.main(list(argv) if argv is not None else None, prog_name="edgekit", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("edgekit: interrupted: what was finished is kept; run the same command again to go on", err=True)
+        return EXIT_INTERRUPTED
+    except EdgekitError as error:
+        click.echo(f"edgekit: error: {error}", err=True)
+        return error.exit_code
+    except BrokenPipeError:  # whoever read our output has gone, and wants no more
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
+        return EXIT_WORLD
+    except MemoryError:
+        click.echo("edgekit: error: not enough memory. Try fewer or smaller samples, or a smaller model", err=True)
+        return EXIT_WORLD
+    except OSError as error:
+        click.echo(f"edgekit: error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        return EXIT_WORLD
+    return 0

@@ -1,0 +1,45 @@
+"""How a comparison ends a command: shown, and turned into an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ..errors import EdgekitError
+from ..records import Comparison
+
+__all__ = ["comparison_json", "exit_with", "report_failures", "show"]
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as the contract of ``edgekit compare --json`` has it, raw samples left out."""
+    import dataclasses
+
+    raw = dataclasses.asdict(comparison)
+    for _, report in raw["reports"]:
+        report["latency"].pop("samples_ms", None)
+    return raw
+
+
+def show(comparison: Comparison) -> None:
+    """The comparison as a table on standard output."""
+    from rich.console import Console
+
+    from ..render import render_text
+
+    render_text(comparison, Console(file=sys.stdout))
+
+
+def report_failures(failures: Mapping[str, EdgekitError]) -> None:
+    """Each failure as a line on standard error."""
+    for name, error in failures.items():
+        click.echo(f"edgekit: error: {name}: {error}", err=True)
+
+
+def exit_with(failures: Mapping[str, EdgekitError], passed: bool = True) -> None:
+    """Leave with 0, with 1 when a gate said no, or with the code of the worst failure."""
+    worst = max((error.exit_code for error in failures.values()), default=0)
+    raise click.exceptions.Exit(worst or (0 if passed else 1))

@@ -1,0 +1,175 @@
+"""``edgekit.toml``: one experiment, from data to verdict, as data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .comparison import Limits
+from .data import Preprocessing, parse_size
+from .errors import UsageError, suggest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["BenchSection", "CompareSection", "ConvertSection", "DataSection", "ModelSection", "RunConfig", "load_config"]
+
+CAP_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """``[data]``: where samples come from, and the preprocessing that belongs to the model."""
+
+    source: str = ""
+    folder: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+    size: str = ""
+    test_limit: int = 0
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """``[model]``: a ``path``, or an ``architecture`` of the zoo to train with these settings."""
+
+    path: str = ""
+    architecture: str = ""
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertSection:
+    """``[convert]``: which recipes, and how int8 models are fed and calibrated (0 samples: the default)."""
+
+    recipes: tuple[str, ...] = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
+    input_type: str = "float32"
+    output_type: str = "float32"
+    calibration_samples: int = 0
+
+
+@dataclass(frozen=True)
+class BenchSection:
+    """``[bench]``: on which device and how; 0 runs mean at least 50 and one second."""
+
+    device: str = "local"
+    threads: int = 1
+    runtime: str = "auto"
+    runs: int = 0
+    deadline_s: float = 900.0
+
+
+@dataclass(frozen=True)
+class CompareSection:
+    """``[compare]``: the baseline and the limits."""
+
+    baseline: str = ""
+    max_drop: float | None = None
+    max_latency_ms: float | None = None
+    max_size_kb: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits as a record."""
+        return Limits(self.max_drop, self.max_latency_ms, self.max_size_kb)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole ``edgekit.toml``; relative paths in it are relative to the file."""
+
+    name: str = ""
+    out: str = ""
+    seed: int = 0
+    folder: Path = Path()
+    data: DataSection = field(default_factory=DataSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    convert: ConvertSection = field(default_factory=ConvertSection)
+    bench: BenchSection = field(default_factory=BenchSection)
+    compare: CompareSection = field(default_factory=CompareSection)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of ``[data]``."""
+        size = parse_size(self.data.size) if self.data.size else None
+        return Preprocessing(self.data.scale, self.data.offset, size)
+
+    def beside(self, path: str) -> str:
+        """``path`` as seen from the configuration's folder, where it names something there; else as it is."""
+        candidate = self.folder / path
+        return str(candidate) if candidate.exists() else path
+
+
+_SECTIONS = {
+    "data": DataSection,
+    "model": ModelSection,
+    "convert": ConvertSection,
+    "bench": BenchSection,
+    "compare": CompareSection,
+}
+_TOP = ("name", "out", "seed")
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read an ``edgekit.toml``; raises UsageError naming the key, what was expected and what came."""
+    try:
+        if path.stat().st_size > CAP_BYTES:
+            raise UsageError(f"expected a configuration under {CAP_BYTES} bytes, got {path.stat().st_size}: {path}")
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}. See examples/digits/edgekit.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    known = (*_TOP, *_SECTIONS)
+    for key in raw:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key {key!r}{suggest(key, known)}")
+    sections = {name: _section(path, name, kind, raw.get(name, {})) for name, kind in _SECTIONS.items()}
+    top = {name: _value(path, name, raw[name], "int" if name == "seed" else "str") for name in _TOP if name in raw}
+    config = RunConfig(**{"name": path.resolve().parent.name, **top, "folder": path.parent, **sections})
+    _check(path, config)
+    return config
+
+
+def _section(path: Path, name: str, kind: type, raw: Any) -> Any:
+    if not isinstance(raw, Mapping):
+        raise UsageError(f"{path}: expected [{name}] as a table, got {type(raw).__name__}")
+    kinds = {item.name: str(item.type) for item in fields(kind)}
+    for key in raw:
+        if key not in kinds:
+            raise UsageError(f"{path}: unknown key {key!r} in [{name}]{suggest(key, kinds)}")
+    return kind(**{key: _value(path, f"{name}.{key}", value, kinds[key]) for key, value in raw.items()})
+
+
+def _value(path: Path, key: str, value: Any, kind: str) -> Any:
+    """``value`` as the annotation ``kind`` says; raises UsageError."""
+    if kind == "str" and isinstance(value, str):
+        return value
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if kind.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    wanted = {"str": "text", "bool": "true or false", "int": "a whole number of at least 0"}.get(
+        kind, "a number" if kind.startswith("float") else "a list of names"
+    )
+    raise UsageError(f"{path}: expected {wanted} for {key}, got {value!r}")
+
+
+def _check(path: Path, config: RunConfig) -> None:
+    if not config.data.source:
+        raise UsageError(f'{path}: expected [data] source = "digits", an .npz, a folder or module:function, got none')
+    if bool(config.model.path) == bool(config.model.architecture):
+        raise UsageError(f"{path}: expected [model] with either a path or an architecture, got {'both' if config.model.path else 'neither'}")
+    _ = config.preprocessing, config.compare.limits

@@ -1,0 +1,81 @@
+"""What is installed, what is missing, and what to type."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from .devices.local import LocalTransport, device_python
+from .errors import EdgekitError
+
+__all__ = ["Check", "examine"]
+
+KERAS = 'pip install "edgekit[keras]"'
+PACKAGES = (
+    ("numpy", True, "arrays", "pip install numpy"),
+    ("click", True, "the command line", "pip install click"),
+    ("rich", True, "tables and progress bars", "pip install rich"),
+    ("jinja2", True, "HTML reports", "pip install jinja2"),
+    ("edgekit-device", True, "running models", "pip install edgekit-device"),
+    ("ai-edge-litert", True, "running and inspecting models on the host", "pip install ai-edge-litert"),
+    ("tensorflow", False, "training and converting Keras models", KERAS),
+    ("keras", False, "Keras 3 models", KERAS),
+    ("tf-keras", False, "Keras 2 models", KERAS),
+    ("ai-edge-quantizer", False, "every precision but float32", KERAS),
+    ("tensorflow-model-optimization", False, "pruning, clustering and quantization-aware training", KERAS),
+    ("pillow", False, "image folders and --size", 'pip install "edgekit[images]"'),
+    ("scikit-learn", False, "the digits data", 'pip install "edgekit[examples]"'),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at; ``found`` is a version or what was seen, ``fix`` what to type when it is not ``ok``."""
+
+    name: str
+    ok: bool
+    required: bool
+    found: str
+    purpose: str
+    fix: str
+
+
+def examine() -> list[Check]:
+    """Look at everything edgekit may need; imports none of it."""
+    checks = [_python()]
+    checks += [_package(*facts) for facts in PACKAGES]
+    checks.append(_device())
+    return checks
+
+
+def _python() -> Check:
+    ok = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    return Check("python", ok, True, platform.python_version(), "TensorFlow has wheels for 3.10 to 3.13", "use one of them")
+
+
+def _package(name: str, required: bool, purpose: str, fix: str) -> Check:
+    try:
+        return Check(name, True, required, metadata.version(name), purpose, fix)
+    except metadata.PackageNotFoundError:
+        return Check(name, False, required, "not installed", purpose, fix)
+
+
+def _device() -> Check:
+    """Start the local device process and ask it which runtimes it has."""
+    name, purpose, fix = "local device", "measuring on this machine", "scripts/install, or set EDGEKIT_DEVICE_PYTHON"
+    try:
+        python = device_python()
+        transport = LocalTransport(python)
+        try:
+            completed = transport.run(["info", "--json"], deadline_s=60)
+        finally:
+            transport.close()
+        runtimes = json.loads(completed.stdout)["runtimes"] if completed.exit_code == 0 else {}
+    except (EdgekitError, ValueError, KeyError, TypeError) as error:
+        return Check(name, False, False, str(error), purpose, fix)
+    found = ", ".join(f"{runtime} {version}" for runtime, version in runtimes.items())
+    shown = f"{found} in {python}" if found else f"no runtime in {python}"
+    return Check(name, bool(found), False, shown, purpose, fix)

@@ -1,0 +1,170 @@
+"""The main job: data, training, conversion, measurement on the device, comparison, report. Resumes from what is done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit_converters import Worker
+
+from .benchmark import bench_run
+from .boundary import translated
+from .comparison import compare
+from .config import RunConfig, load_config
+from .conversion import convert
+from .data import Dataset, Split, load_data
+from .errors import DataError, EdgekitError
+from .evaluation import evaluate_run
+from .progress import Progress, Silent
+from .records import Comparison
+from .render import render_html, render_markdown
+from .store import RunStore, file_sha256, write_atomically
+
+__all__ = ["RunResult", "run", "write_report"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: where it lies, the comparison, and the error of every variant that failed on the way."""
+
+    folder: Path
+    comparison: Comparison
+    failures: Mapping[str, EdgekitError] = field(default_factory=dict)
+
+
+def run(
+    config: str | os.PathLike[str] | RunConfig,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    data_folder: str | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run an ``edgekit.toml`` from data to report; ``out`` overrides its run folder, ``data_folder`` where its data lies.
+
+    What an earlier call finished, and whose inputs have not changed, is kept. Raises EdgekitError; a recipe or a
+    measurement that fails alone is in ``failures`` instead.
+    """
+    settings = config if isinstance(config, RunConfig) else load_config(Path(config))
+    shown = progress or Silent()
+    store = RunStore.create(out or settings.out or Path("runs") / settings.name)
+    with store.locked():
+        shown.step("loading the data")
+        dataset = _limited(_load(settings, data_folder), settings.data.test_limit, settings.seed)
+        model = _model(settings, dataset, store, shown)
+        convert_ = settings.convert
+        conversions = convert(
+            model,
+            data=dataset,
+            recipes=convert_.recipes,
+            out=store,
+            input_type=convert_.input_type,
+            output_type=convert_.output_type,
+            preprocessing=settings.preprocessing,
+            calibration_count=convert_.calibration_samples or None,
+            seed=settings.seed,
+            trust=settings.model.trust,
+            progress=shown,
+        )
+        names = [item.variant.name for item in conversions]
+        evaluate_run(store, dataset, names=names, progress=shown)
+        bench_ = settings.bench
+        _, broken = bench_run(
+            store,
+            device=bench_.device,
+            names=names,
+            threads=bench_.threads,
+            runtime=bench_.runtime,
+            runs=bench_.runs or None,
+            data=dataset,
+            deadline_s=bench_.deadline_s,
+            again=False,
+            progress=shown,
+        )
+        comparison = compare(
+            store, baseline=settings.compare.baseline or None, limits=settings.compare.limits, title=settings.name
+        )
+        write_report(store, comparison)
+    return RunResult(store.folder, comparison, {**conversions.failures, **broken})
+
+
+def write_report(store: RunStore, comparison: Comparison) -> tuple[Path, Path, Path]:
+    """Write report.json, report.md and report.html into the run folder."""
+    return (
+        store.write_json("report.json", asdict(comparison)),
+        write_atomically(store.folder / "report.md", render_markdown(comparison).encode()),
+        write_atomically(store.folder / "report.html", render_html(comparison).encode()),
+    )
+
+
+def _load(settings: RunConfig, data_folder: str | None) -> Dataset:
+    folder = data_folder or settings.data.folder or None
+    source = settings.beside(settings.data.source)
+    return load_data(source, size=settings.preprocessing.size, folder=folder)
+
+
+def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
+    """``dataset`` with at most ``limit`` test samples, drawn with the seed; 0 keeps them all."""
+    if not limit or dataset.test is None or dataset.test.count <= limit:
+        return dataset
+    rows = np.sort(np.random.default_rng(seed).choice(dataset.test.count, limit, replace=False))
+    return Dataset(dataset.name, dataset.train, dataset.test.take(rows), dataset.labels)
+
+
+def _model(settings: RunConfig, dataset: Dataset, store: RunStore, progress: Progress) -> str:
+    """The path of the model to convert; one of the zoo is trained first, unless the run has exactly it already."""
+    if settings.model.path:
+        return settings.beside(settings.model.path)
+    train = dataset.train
+    if train is None or train.labels is None:
+        raise DataError(f"{dataset.name} has no labelled training samples: give x_train and y_train, or a [model] path")
+    path = store.folder / "model.keras"
+    recipe = _training(settings, train)
+    known = store.read_json("model.json")
+    if isinstance(known, dict) and known.get("training") == recipe and path.is_file():
+        if file_sha256(path) == known.get("sha256"):
+            progress.note("model: trained before, kept")
+            return str(path)
+    progress.step(f"training {settings.model.architecture} on {train.count} samples")
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch, Worker() as worker, translated():
+        data, made = Path(scratch) / "train.npz", Path(scratch) / "model.keras"
+        np.savez(data, x=_only_input(settings, train), y=train.labels)
+        worker.call(
+            "train",
+            progress=progress.update,
+            data=str(data),
+            scale=settings.preprocessing.scale,
+            offset=settings.preprocessing.offset,
+            settings=recipe["settings"],
+            out=str(made),
+        )
+        write_atomically(path, made.read_bytes())
+    store.write_json("model.json", {"training": recipe, "sha256": file_sha256(path)})
+    return str(path)
+
+
+def _training(settings: RunConfig, train: Split) -> dict[str, Any]:
+    """Everything that decides the trained weights."""
+    model = settings.model
+    chosen = {
+        "architecture": model.architecture,
+        "epochs": model.epochs,
+        "batch_size": model.batch_size,
+        "learning_rate": model.learning_rate,
+        "seed": settings.seed,
+    }
+    return {"settings": chosen, "data_sha256": train.sha256, "preprocessing": settings.preprocessing.to_dict()}
+
+
+def _only_input(settings: RunConfig, train: Split) -> Any:
+    if len(train.inputs) != 1:
+        raise DataError(f"expected one input to train a classifier on, got {sorted(train.inputs)}")
+    values = next(iter(train.inputs.values()))
+    if settings.preprocessing.size is None:
+        return values
+    return type(settings.preprocessing)(size=settings.preprocessing.size).apply(values)

@@ -1,0 +1,191 @@
+"""What a run holds: frozen records that are stored as JSON and handed to the renderers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from edgekit_device import BenchmarkReport
+
+from .errors import StoreError
+
+__all__ = [
+    "ClassScore",
+    "ComparedVariant",
+    "Comparison",
+    "Evaluation",
+    "Failure",
+    "Gate",
+    "Parity",
+    "Variant",
+    "from_dict",
+    "to_dict",
+]
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One produced ``.tflite`` and where it came from. Times in seconds, sizes in bytes."""
+
+    name: str
+    recipe: str
+    path: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    zipped_bytes: int = 0
+    convert_s: float = 0.0
+    precision: str = ""
+    input_type: str = "float32"
+    output_type: str = "float32"
+    quantizer: str = ""
+    reused: bool = False
+    source: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Precision, recall and F1 of one class; ``support`` is how many samples truly are of it."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How right a variant is on held-out data, as fractions between 0 and 1; None where the task has no such figure.
+
+    ``agreement`` is the share of samples on which it answers as the float model does. ``confusion[i][j]`` counts
+    samples of class i answered as class j.
+    """
+
+    variant: str
+    count: int
+    accuracy: float | None = None
+    top5: float | None = None
+    agreement: float | None = None
+    mean_absolute_error: float | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
+    data_sha256: str = ""
+    model_sha256: str = ""
+    runtime: str = ""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Outputs of the device beside those of the host for the same samples.
+
+    ``identical`` is the share of output values equal to the bit, ``max_abs_diff`` in the output's real-world units,
+    ``same_answer`` the share of samples with the same largest output.
+    """
+
+    variant: str
+    count: int
+    identical: float
+    max_abs_diff: float
+    same_answer: float | None = None
+
+
+@dataclass(frozen=True)
+class ComparedVariant:
+    """A line of the comparison; None where a figure was not measured. ``speedup`` is baseline latency over its own."""
+
+    name: str
+    rank: int
+    size_bytes: int
+    zipped_bytes: int
+    accuracy: float | None = None
+    drop: float | None = None
+    agreement: float | None = None
+    top5: float | None = None
+    median_ms: float | None = None
+    p95_ms: float | None = None
+    first_ms: float | None = None
+    peak_rss_mb: float | None = None
+    speedup: float | None = None
+    runtime: str = ""
+    on_front: bool = False
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One limit one variant misses; ``unit`` is that of ``limit`` and ``value``."""
+
+    variant: str
+    limit_name: str
+    limit: float
+    value: float | None
+    unit: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Whether any variant meets every limit, and which variant misses which."""
+
+    passed: bool
+    limits: Mapping[str, float] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All variants side by side, best first, and what to ship.
+
+    ``front`` names the variants that no other beats in accuracy, latency and size at once (the Pareto front);
+    ``choice`` is None when the gate said no. ``measured_on`` describes board, runtime, delegate and threads.
+    """
+
+    title: str
+    variants: tuple[ComparedVariant, ...]
+    front: tuple[str, ...]
+    choice: str | None
+    reason: str
+    gate: Gate
+    baseline: str | None = None
+    metric: str = "accuracy"
+    measured_on: Mapping[str, str] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    reports: tuple[tuple[str, BenchmarkReport], ...] = ()
+    parities: tuple[Parity, ...] = ()
+    created: str = ""
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """A record as plain JSON values."""
+    return dataclasses.asdict(record)
+
+
+_NESTED: dict[str, Any] = {"per_class": ClassScore}
+
+
+def from_dict(record: type[Record], raw: object) -> Record:
+    """Read a flat record back, ignoring unknown fields; raises StoreError when a required field is missing."""
+    if not isinstance(raw, Mapping):
+        raise StoreError(f"expected a {record.__name__} object, got {type(raw).__name__}")
+    names = {item.name for item in dataclasses.fields(record)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {name: value for name, value in raw.items() if name in names}
+    for name, nested in _NESTED.items():
+        if name in values:
+            values[name] = tuple(from_dict(nested, item) for item in values[name])
+    try:
+        return record(**{name: _frozen(value) for name, value in values.items()})
+    except TypeError as error:
+        raise StoreError(f"a {record.__name__} record is incomplete: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,234 @@
+"""The run folder: variants, evaluations and reports as files that are whole or absent.
+
+    run.json             what this folder is
+    model.keras          the trained model, where edgekit trained one
+    float.tflite         the one float export that every precision is made from
+    variants/NAME.tflite, variants/NAME.json
+    evaluations/NAME.json   reports/NAME.json   parity/NAME.json
+    report.json, report.md, report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgekit_device import BenchmarkReport, ReportError
+
+from .errors import StoreError, UsageError
+from .records import Evaluation, Parity, Variant, from_dict, to_dict
+
+__all__ = ["RunStore", "file_sha256", "is_run", "write_atomically"]
+
+FORMAT = 1
+JSON_CAP_BYTES = 64 * 1024 * 1024
+Record = TypeVar("Record", Variant, Evaluation, Parity)
+
+
+class RunStore:
+    """A run folder on disk. Raises UsageError for a foreign folder, StoreError when it cannot be read or written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str]) -> RunStore:
+        """Open the run at ``folder``, making it when there is nothing; a folder that holds something else is refused."""
+        path = Path(folder)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"expected a folder for the run, got a file: {path}. Choose another --out")
+        try:
+            if path.is_dir() and any(path.iterdir()) and not is_run(path):
+                raise UsageError(f"{path} holds files that are no edgekit run. Choose another --out, or an empty folder")
+            for sub in ("variants", "evaluations", "reports", "parity"):
+                (path / sub).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _store_error("make the run folder", path, error) from error
+        store = cls(path)
+        if not is_run(path):
+            store.write_json("run.json", {"kind": "edgekit-run", "format": FORMAT, "created": now()})
+        return store
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> RunStore:
+        """Open an existing run; raises UsageError when it is not one."""
+        path = Path(folder)
+        if not is_run(path):
+            raise UsageError(f"expected a run folder (one with run.json), got {path}. Make one: edgekit convert … --out {path}")
+        return cls(path)
+
+    # -- variants -----------------------------------------------------------------------------------------------
+
+    def variant_path(self, name: str) -> Path:
+        """Where the ``.tflite`` of a variant is."""
+        return self.folder / "variants" / f"{name}.tflite"
+
+    def save_variant(self, variant: Variant, tflite: bytes) -> Variant:
+        """Keep a variant; the record is written last, so that it always speaks of a whole file."""
+        placed = Variant(**{**to_dict(variant), "path": f"variants/{variant.name}.tflite"})
+        write_atomically(self.variant_path(variant.name), tflite)
+        self.write_json(f"variants/{variant.name}.json", to_dict(placed))
+        return self._absolute(placed)
+
+    def variants(self) -> list[Variant]:
+        """Every variant whose file is whole, in the order of their recipes' names as stored."""
+        found = [self.variant(path.stem) for path in sorted((self.folder / "variants").glob("*.json"))]
+        return sorted((item for item in found if item is not None), key=lambda item: (-item.size_bytes, item.name))
+
+    def variant(self, name: str) -> Variant | None:
+        """A variant, or None when there is none or its file is not the one recorded."""
+        record = self._read(f"variants/{name}.json", Variant)
+        if record is None or not self.variant_path(name).is_file():
+            return None
+        return self._absolute(record) if file_sha256(self.variant_path(name)) == record.sha256 else None
+
+    # -- what is known of them ----------------------------------------------------------------------------------
+
+    def save_evaluation(self, evaluation: Evaluation) -> None:
+        """Keep an evaluation."""
+        self.write_json(f"evaluations/{evaluation.variant}.json", to_dict(evaluation))
+
+    def evaluation(self, variant: Variant, data_sha256: str | None = None) -> Evaluation | None:
+        """The evaluation of exactly this file (on exactly this data), or None."""
+        found = self._read(f"evaluations/{variant.name}.json", Evaluation)
+        if found is None or found.model_sha256 != variant.sha256:
+            return None
+        return found if data_sha256 in (None, found.data_sha256) else None
+
+    def save_report(self, name: str, report: BenchmarkReport, request: dict[str, Any] | None = None) -> None:
+        """Keep a report, with the request (device, threads, …) it answers."""
+        self.write_json(f"reports/{name}.json", {"request": request or {}, "report": report.to_dict()})
+
+    def report(self, variant: Variant, request: dict[str, Any] | None = None) -> BenchmarkReport | None:
+        """The report of exactly this file (answering exactly this request), or None."""
+        raw = self.read_json(f"reports/{variant.name}.json")
+        if not isinstance(raw, dict) or (request is not None and raw.get("request") != request):
+            return None
+        try:
+            found = BenchmarkReport.from_dict(raw.get("report"))
+        except ReportError:
+            return None
+        return found if found.model.sha256 == variant.sha256 else None
+
+    def save_parity(self, parity: Parity) -> None:
+        """Keep a parity check."""
+        self.write_json(f"parity/{parity.variant}.json", to_dict(parity))
+
+    def parity(self, name: str) -> Parity | None:
+        """The parity check of a variant, or None."""
+        return self._read(f"parity/{name}.json", Parity)
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def write_json(self, relative: str, value: Any) -> Path:
+        """Write JSON under the run folder, whole or not at all."""
+        text = json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n"
+        return write_atomically(self.folder / relative, text.encode())
+
+    def read_json(self, relative: str) -> Any:
+        """Read JSON under the run folder; None when it is missing, too large or damaged."""
+        path = self.folder / relative
+        try:
+            if path.stat().st_size > JSON_CAP_BYTES:
+                return None
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second edgekit that would write to it; raises StoreError when one does."""
+        import fcntl
+
+        try:
+            handle = open(self.folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - held for the whole block
+        except OSError as error:
+            raise _store_error("lock", self.folder, error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreError(f"another edgekit is writing to {self.folder}. Wait for it, or choose another --out") from error
+            yield
+
+    def _read(self, relative: str, kind: type[Record]) -> Record | None:
+        raw = self.read_json(relative)
+        try:
+            return None if raw is None else from_dict(kind, raw)
+        except StoreError:
+            return None
+
+    def _absolute(self, variant: Variant) -> Variant:
+        path = str(self.variant_path(variant.name).resolve())
+        return Variant(**{**{name: getattr(variant, name) for name in variant.__dataclass_fields__}, "path": path})
+
+
+def is_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether ``folder`` is a run folder."""
+    try:
+        raw = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(raw, dict) and raw.get("kind") == "edgekit-run"
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write aside, flush to disk, rename; raises StoreError and leaves nothing behind when that fails."""
+    try:
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise _store_error("write", path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        if isinstance(error, OSError):
+            raise _store_error("write", path, error) from error
+        raise
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of every file in a folder by relative name, in hexadecimal."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.is_file())
+    for item in files:
+        if item != path:
+            digest.update(str(item.relative_to(path)).encode() + b"\0")
+        with item.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if hasattr(value, "items") else str(value)
+
+
+def _store_error(verb: str, path: Path, error: OSError) -> StoreError:
+    hint = {
+        errno.ENOSPC: "the disk is full: free some space, or choose an --out on another disk",
+        errno.EDQUOT: "the disk quota is used up: free some space, or choose another --out",
+        errno.EACCES: "no permission: choose an --out you may write to",
+        errno.EROFS: "the file system is read-only: choose another --out",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return StoreError(f"cannot {verb} {path}: {hint}")
