@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from edgekit_device import BenchmarkReport
 from edgekit_device import errors as device_errors
 from edgekit_device.tasks import answers
@@ -78,7 +77,9 @@ def bench_run(
     shown = progress or Silent()
     variants = [item for item in store.variants() if not names or item.name in names]
     if not variants:
-        raise UsageError(f"{store.folder} has no variants to measure. Make some: edgekit convert MODEL --out {store.folder}")
+        raise UsageError(
+            f"{store.folder} has no variants to measure. Make some: edgekit convert MODEL --out {store.folder}"
+        )
     split = None if data is None else test_split(load_data(data))[0]
     done: list[tuple[Variant, BenchmarkReport]] = []
     failures: dict[str, EdgekitError] = {}

@@ -80,7 +80,9 @@ def compare(
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     variants = store.variants()
     if not variants:
-        raise UsageError(f"{store.folder} has no variants to compare. Make some: edgekit convert MODEL --out {store.folder}")
+        raise UsageError(
+            f"{store.folder} has no variants to compare. Make some: edgekit convert MODEL --out {store.folder}"
+        )
     candidates = [_Candidate(variant, store.evaluation(variant), store.report(variant)) for variant in variants]
     parities = [store.parity(variant.name) for variant in variants]
     named = title or Path(store.folder).resolve().name
@@ -123,7 +125,9 @@ def compare_variants(
     )
 
 
-def candidate(variant: Variant, evaluation: Evaluation | None = None, report: BenchmarkReport | None = None) -> _Candidate:
+def candidate(
+    variant: Variant, evaluation: Evaluation | None = None, report: BenchmarkReport | None = None
+) -> _Candidate:
     """A variant with what is known of it, for ``compare_variants``."""
     return _Candidate(variant, evaluation, report)
 
@@ -175,7 +179,8 @@ def _pareto_front(candidates: Sequence[_Candidate]) -> tuple[str, ...]:
 
     def beaten(mine: tuple[float, ...]) -> bool:
         return any(
-            all(a <= b for a, b in zip(costs(other), mine, strict=True)) and costs(other) != mine for other in candidates
+            all(a <= b for a, b in zip(costs(other), mine, strict=True)) and costs(other) != mine
+            for other in candidates
         )
 
     return tuple(item.variant.name for item in candidates if not beaten(costs(item)))
@@ -206,9 +211,7 @@ def _no_slower(item: _Candidate, fastest: _Candidate) -> bool:
     return mine is not None and best is not None and mine[0] <= best[1]
 
 
-def _ordered(
-    candidates: Sequence[_Candidate], choice: _Candidate | None, missing: set[str]
-) -> list[_Candidate]:
+def _ordered(candidates: Sequence[_Candidate], choice: _Candidate | None, missing: set[str]) -> list[_Candidate]:
     def place(item: _Candidate) -> tuple[bool, bool, float, float]:
         latency = float("inf") if item.median_ms is None else item.median_ms
         return item is not choice, item.variant.name in missing, latency, item.variant.size_bytes
@@ -247,9 +250,7 @@ def _line(
     return line
 
 
-def _reason(
-    choice: _Candidate | None, base: _Candidate, candidates: Sequence[_Candidate], limits: Limits
-) -> str:
+def _reason(choice: _Candidate | None, base: _Candidate, candidates: Sequence[_Candidate], limits: Limits) -> str:
     if choice is None:
         return f"none of the {len(candidates)} variants meets every limit"
     if choice is base:
@@ -308,7 +309,9 @@ def _caveats(candidates: Sequence[_Candidate], base: _Candidate) -> tuple[str, .
         ("governors", {r.board.governor for r in reports}),
     ):
         if len(values) > 1:
-            found.append(f"latencies were measured on different {what}: they are not comparable. Measure again together")
+            found.append(
+                f"latencies were measured on different {what}: they are not comparable. Measure again together"
+            )
     unmeasured = [item.variant.name for item in candidates if item.report is None]
     if unmeasured:
         found.append(f"latency was not measured for {', '.join(unmeasured)}: edgekit bench RUN")
@@ -320,11 +323,16 @@ def _caveats(candidates: Sequence[_Candidate], base: _Candidate) -> tuple[str, .
     slower = [
         item.variant.name
         for item in candidates
-        if item is not base and item.median_ms and base.median_ms and item.median_ms > base.median_ms * (1 + EQUAL_LATENCY)
+        if item is not base
+        and item.median_ms
+        and base.median_ms
+        and item.median_ms > base.median_ms * (1 + EQUAL_LATENCY)
     ]
     if slower:
         found.append(f"slower here than {base.variant.name}: {', '.join(slower)}")
     counts = {item.evaluation.count for item in candidates if item.evaluation is not None}
     if counts and min(counts) < 1000:
-        found.append(f"accuracy is measured on {min(counts)} samples: one sample is {figures.points(1 / min(counts)).lstrip('+')}")
+        found.append(
+            f"accuracy is measured on {min(counts)} samples: one sample is {figures.points(1 / min(counts)).lstrip('+')}"
+        )
     return tuple(found)

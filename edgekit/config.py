@@ -17,7 +17,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["BenchSection", "CompareSection", "ConvertSection", "DataSection", "ModelSection", "RunConfig", "load_config"]
+__all__ = [
+    "BenchSection",
+    "CompareSection",
+    "ConvertSection",
+    "DataSection",
+    "ModelSection",
+    "RunConfig",
+    "load_config",
+]
 
 CAP_BYTES = 1024 * 1024
 
@@ -171,5 +179,7 @@ def _check(path: Path, config: RunConfig) -> None:
     if not config.data.source:
         raise UsageError(f'{path}: expected [data] source = "digits", an .npz, a folder or module:function, got none')
     if bool(config.model.path) == bool(config.model.architecture):
-        raise UsageError(f"{path}: expected [model] with either a path or an architecture, got {'both' if config.model.path else 'neither'}")
+        raise UsageError(
+            f"{path}: expected [model] with either a path or an architecture, got {'both' if config.model.path else 'neither'}"
+        )
     _ = config.preprocessing, config.compare.limits

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import edgekit_converters as converters
+import numpy as np
 from edgekit_converters import ConverterError, Worker
 from edgekit_device.embedded import append_note
 
@@ -145,7 +144,11 @@ class _Job:
         self.model, self.request, self.dataset = model, request, dataset
         self.store, self.scratch, self.progress = store, scratch, progress
         self.kind = _kind(model)
-        self.source = {"kind": self.kind, "sha256": _source_sha256(model, self.kind), "name": _source_name(model)}
+        self.source: dict[str, Any] = {
+            "kind": self.kind,
+            "sha256": _source_sha256(model, self.kind),
+            "name": _source_name(model),
+        }
         self.calibration = self._draw()
         self.export_s = 0.0
 
@@ -208,7 +211,9 @@ class _Job:
         """The one float export all recipes start from; kept in the run with the key of what made it."""
         if self.kind == "tflite":
             return Path(os.fspath(self.model))
-        key = _digest({"source": self.source["sha256"], "batch": self.request.batch, "shapes": self._shapes(), **_versions()})
+        key = _digest(
+            {"source": self.source["sha256"], "batch": self.request.batch, "shapes": self._shapes(), **_versions()}
+        )
         if self.store is not None and self.store.read_json("float.json") is not None:
             known = self.store.read_json("float.json")
             path = self.store.folder / FLOAT_FILE
@@ -236,7 +241,12 @@ class _Job:
         if self.store is None:
             return out
         path = write_atomically(self.store.folder / FLOAT_FILE, out.read_bytes())
-        facts = {"key": key, "sha256": file_sha256(path), "max_abs_diff": result.get("max_abs_diff"), "source": self.source}
+        facts = {
+            "key": key,
+            "sha256": file_sha256(path),
+            "max_abs_diff": result.get("max_abs_diff"),
+            "source": self.source,
+        }
         self.store.write_json("float.json", facts)
         return path
 
@@ -252,7 +262,9 @@ class _Job:
 
     # -- the variants -------------------------------------------------------------------------------------------
 
-    def _quantized(self, float_model: Path, wanted: Sequence[Recipe]) -> Iterator[tuple[Recipe, Conversion | EdgekitError]]:
+    def _quantized(
+        self, float_model: Path, wanted: Sequence[Recipe]
+    ) -> Iterator[tuple[Recipe, Conversion | EdgekitError]]:
         with Worker() as worker:
             for number, recipe in enumerate(wanted):
                 self.progress.step(f"converting to {recipe.name}")
@@ -355,7 +367,9 @@ def _kind(model: Any) -> str:
 
 
 def _source_name(model: Any) -> str:
-    return Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else str(getattr(model, "name", "model"))
+    return (
+        Path(os.fspath(model)).name if isinstance(model, (str, os.PathLike)) else str(getattr(model, "name", "model"))
+    )
 
 
 def _source_sha256(model: Any, kind: str) -> str:
@@ -392,4 +406,3 @@ def _edgekit_version() -> str:
     from edgekit import __version__
 
     return __version__
-

@@ -53,7 +53,9 @@ def examine() -> list[Check]:
 
 def _python() -> Check:
     ok = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    return Check("python", ok, True, platform.python_version(), "TensorFlow has wheels for 3.10 to 3.13", "use one of them")
+    return Check(
+        "python", ok, True, platform.python_version(), "TensorFlow has wheels for 3.10 to 3.13", "use one of them"
+    )
 
 
 def _package(name: str, required: bool, purpose: str, fix: str) -> Check:

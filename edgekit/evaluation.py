@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from edgekit_device import Model
 from edgekit_device import errors as device_errors
 from edgekit_device.tasks import answers, predict_all
@@ -49,20 +48,26 @@ def evaluate(
     if reference is not None:
         wanted = outputs_of(reference, split, preprocessing=preprocessing, threads=threads, runtime=runtime)[0]
     label = name or (Path(model).stem if not isinstance(model, bytes) else "model")
-    return evaluate_outputs(
-        label, outputs, split, labels, reference=wanted, model_sha256=sha256, runtime=used
-    )
+    return evaluate_outputs(label, outputs, split, labels, reference=wanted, model_sha256=sha256, runtime=used)
 
 
 def evaluate_run(
-    store: RunStore, data: Any, *, names: Sequence[str] = (), threads: int = 1, runtime: str = "auto", progress: Progress | None = None
+    store: RunStore,
+    data: Any,
+    *,
+    names: Sequence[str] = (),
+    threads: int = 1,
+    runtime: str = "auto",
+    progress: Progress | None = None,
 ) -> list[Evaluation]:
     """Evaluate every variant of a run (or those named), keeping what is known already."""
     shown = progress or Silent()
     split, labels = test_split(load_data(data))
     variants = [item for item in store.variants() if not names or item.name in names]
     if not variants:
-        raise UsageError(f"{store.folder} has no variants to evaluate. Make some: edgekit convert MODEL --out {store.folder}")
+        raise UsageError(
+            f"{store.folder} has no variants to evaluate. Make some: edgekit convert MODEL --out {store.folder}"
+        )
     wanted: Outputs | None = None
     found = []
     for variant in variants:
@@ -114,7 +119,9 @@ def evaluate_outputs(
     truth = split.labels
     scores = outputs[0]
     if not np.isfinite(scores).all():
-        raise DataError(f"{name} answers NaN or infinity on this data: check the scale of its inputs (--scale, --offset)")
+        raise DataError(
+            f"{name} answers NaN or infinity on this data: check the scale of its inputs (--scale, --offset)"
+        )
     if truth is not None and truth.ndim == 1 and truth.dtype.kind in "iu":
         facts.update(_classification(name, scores, truth, labels))
     elif truth is not None and truth.shape == scores.shape:
@@ -144,7 +151,9 @@ def _classification(name: str, scores: Array, truth: Array, labels: Sequence[str
     flat = scores.reshape(len(scores), -1)
     classes = max(flat.shape[1], 2)
     if truth.min() < 0 or truth.max() >= classes:
-        raise DataError(f"expected labels from 0 to {classes - 1} ({name} has {classes} classes), got {truth.min()} to {truth.max()}")
+        raise DataError(
+            f"expected labels from 0 to {classes - 1} ({name} has {classes} classes), got {truth.min()} to {truth.max()}"
+        )
     confusion = confusion_matrix(truth.astype(np.int64), answered, classes)
     names = tuple(labels) if len(labels) == classes else tuple(str(index) for index in range(classes))
     return {
@@ -169,4 +178,3 @@ def _reference_outputs(store: RunStore, split: Split, preprocessing: Mapping[str
     if not path.is_file():
         return None
     return outputs_of(path, split, preprocessing=Preprocessing.from_dict(preprocessing), threads=threads)[0]
-

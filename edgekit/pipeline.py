@@ -1,4 +1,4 @@
-"""The main job: data, training, conversion, measurement on the device, comparison, report. Resumes from what is done."""
+"""The main job: data, training, conversion, measurement, comparison, report; it resumes from what is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from edgekit_converters import Worker
 
 from .benchmark import bench_run
@@ -126,10 +125,10 @@ def _model(settings: RunConfig, dataset: Dataset, store: RunStore, progress: Pro
     path = store.folder / "model.keras"
     recipe = _training(settings, train)
     known = store.read_json("model.json")
-    if isinstance(known, dict) and known.get("training") == recipe and path.is_file():
-        if file_sha256(path) == known.get("sha256"):
-            progress.note("model: trained before, kept")
-            return str(path)
+    same = isinstance(known, dict) and known.get("training") == recipe
+    if same and path.is_file() and file_sha256(path) == known["sha256"]:
+        progress.note("model: trained before, kept")
+        return str(path)
     progress.step(f"training {settings.model.architecture} on {train.count} samples")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch, Worker() as worker, translated():
         data, made = Path(scratch) / "train.npz", Path(scratch) / "model.keras"

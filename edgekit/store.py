@@ -1,11 +1,11 @@
 """The run folder: variants, evaluations and reports as files that are whole or absent.
 
-    run.json             what this folder is
-    model.keras          the trained model, where edgekit trained one
-    float.tflite         the one float export that every precision is made from
-    variants/NAME.tflite, variants/NAME.json
-    evaluations/NAME.json   reports/NAME.json   parity/NAME.json
-    report.json, report.md, report.html
+run.json             what this folder is
+model.keras          the trained model, where edgekit trained one
+float.tflite         the one float export that every precision is made from
+variants/NAME.tflite, variants/NAME.json
+evaluations/NAME.json   reports/NAME.json   parity/NAME.json
+report.json, report.md, report.html
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class RunStore:
             raise UsageError(f"expected a folder for the run, got a file: {path}. Choose another --out")
         try:
             if path.is_dir() and any(path.iterdir()) and not is_run(path):
-                raise UsageError(f"{path} holds files that are no edgekit run. Choose another --out, or an empty folder")
+                raise UsageError(
+                    f"{path} holds files that are no edgekit run. Choose another --out, or an empty folder"
+                )
             for sub in ("variants", "evaluations", "reports", "parity"):
                 (path / sub).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -62,7 +64,9 @@ class RunStore:
         """Open an existing run; raises UsageError when it is not one."""
         path = Path(folder)
         if not is_run(path):
-            raise UsageError(f"expected a run folder (one with run.json), got {path}. Make one: edgekit convert … --out {path}")
+            raise UsageError(
+                f"expected a run folder (one with run.json), got {path}. Make one: edgekit convert … --out {path}"
+            )
         return cls(path)
 
     # -- variants -----------------------------------------------------------------------------------------------
@@ -156,7 +160,9 @@ class RunStore:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise StoreError(f"another edgekit is writing to {self.folder}. Wait for it, or choose another --out") from error
+                raise StoreError(
+                    f"another edgekit is writing to {self.folder}. Wait for it, or choose another --out"
+                ) from error
             yield
 
     def _read(self, relative: str, kind: type[Record]) -> Record | None:

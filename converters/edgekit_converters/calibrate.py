@@ -102,7 +102,9 @@ def _signature_inputs(interpreter: Any) -> dict[str, int]:
 def _rows(feeds: Mapping[int, Array]) -> int:
     rows = {len(values) for values in feeds.values()}
     if len(rows) != 1 or 0 in rows:
-        raise CalibrationError(f"expected the same number of samples, at least one, for every input, got {sorted(rows)}")
+        raise CalibrationError(
+            f"expected the same number of samples, at least one, for every input, got {sorted(rows)}"
+        )
     return rows.pop()
 
 

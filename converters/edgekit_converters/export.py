@@ -41,7 +41,9 @@ class _Traced:
     original: Any
 
 
-def export_float(loaded: LoadedModel, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> FloatExport:
+def export_float(
+    loaded: LoadedModel, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None
+) -> FloatExport:
     """Convert to float32 with TFLite builtin ops only and static shapes (``batch`` rows; -1 leaves it free).
 
     ``shapes`` gives sample shapes (without the batch) for inputs whose own are unknown, by input name, or under ``x``
@@ -58,7 +60,9 @@ def export_float(loaded: LoadedModel, *, batch: int = 1, shapes: Mapping[str, Se
     return FloatExport(ordered, loaded.framework, _difference(traced, ordered) if batch != -1 else None)
 
 
-def export_saved_model(model: Any, folder: Path, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+def export_saved_model(
+    model: Any, folder: Path, *, batch: int = 1, shapes: Mapping[str, Sequence[int]] | None = None
+) -> None:
     """Write a Keras model in memory as a SavedModel, so that another process can convert it.
 
     Raises UnsupportedModelError for anything that is no Keras model.
@@ -84,13 +88,15 @@ def _trace(loaded: LoadedModel, batch: int, shapes: Mapping[str, Sequence[int]])
     names = _unique([_identifier(item.name) for item in inputs])
     specs = [
         tensorflow.TensorSpec(_static_shape(name, item.shape, batch, shapes, len(inputs)), item.dtype, name=name)
-        for name, item in zip(names, inputs)
+        for name, item in zip(names, inputs, strict=True)
     ]
     structure = getattr(model, "input", None)
     keyed = list(structure) if isinstance(structure, dict) else None
 
     def call(*tensors: Any) -> Any:
-        arguments = dict(zip(keyed, tensors)) if keyed else tensors[0] if len(tensors) == 1 else list(tensors)
+        arguments = (
+            dict(zip(keyed, tensors, strict=True)) if keyed else tensors[0] if len(tensors) == 1 else list(tensors)
+        )
         return model(arguments, training=False)
 
     return _trace_call(call, specs, names, _output_names(model), _variables(loaded))
@@ -114,7 +120,7 @@ def _trace_saved_model(loaded: LoadedModel, batch: int, shapes: Mapping[str, Seq
     ]
 
     def call(*tensors: Any) -> Any:
-        return signature(**dict(zip(names, tensors)))
+        return signature(**dict(zip(names, tensors, strict=True)))
 
     outputs = tuple(loaded.order.get("outputs") or signature.structured_outputs)
     return _trace_call(call, specs, names, outputs, list(model.variables) if hasattr(model, "variables") else [], model)
@@ -132,11 +138,11 @@ def _trace_call(
         if isinstance(result, Mapping):
             keys = tuple(name for name in wanted if name in result) or tuple(map(str, result))
             used.append(_unique([_identifier(key) for key in keys]))
-            return dict(zip(used[-1], (result[key] for key in keys)))
+            return dict(zip(used[-1], (result[key] for key in keys), strict=True))
         outputs = list(tensorflow.nest.flatten(result))
         labels = wanted if len(wanted) == len(outputs) else [f"output_{index}" for index in range(len(outputs))]
         used.append(_unique([_identifier(label) for label in labels]))
-        return dict(zip(used[-1], outputs))
+        return dict(zip(used[-1], outputs, strict=True))
 
     try:
         function = tensorflow.function(flat, input_signature=specs).get_concrete_function()
@@ -161,7 +167,9 @@ def _keras_inputs(model: Any, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
             model(np.zeros((1, *next(iter(shapes.values()))), np.float32))
             inputs = model.inputs
         except Exception as error:  # a layer's own error, of any kind
-            raise UnsupportedModelError(f"the model cannot be built from samples of shape {shapes}: {_reason(error)}") from error
+            raise UnsupportedModelError(
+                f"the model cannot be built from samples of shape {shapes}: {_reason(error)}"
+            ) from error
     if not inputs and len(shapes) == 1:  # a subclassed model: callable, but without symbolic inputs
         tensorflow = import_tensorflow()
         shape = (None, *next(iter(shapes.values())))
@@ -179,7 +187,7 @@ def _static_shape(
     sizes: list[int | None] = [None if size is None else int(size) for size in shape]
     sample = shapes.get(name, shapes.get("x") if count == 1 else None)
     if sample is not None and len(sample) == len(sizes) - 1:
-        sizes[1:] = [size if size is not None else int(given) for size, given in zip(sizes[1:], sample)]
+        sizes[1:] = [size if size is not None else int(given) for size, given in zip(sizes[1:], sample, strict=True)]
     if None in sizes[1:]:
         raise UnsupportedModelError(
             f"input {name!r} has unknown dimensions {tuple(sizes)}: give data of the wanted shape (--data), or rebuild the "
@@ -215,12 +223,12 @@ def _difference(traced: _Traced, tflite: bytes) -> float | None:
         else np.zeros(raw["shape"], raw["dtype"])
         for raw in details
     ]
-    for raw, value in zip(details, samples):
+    for raw, value in zip(details, samples, strict=True):
         interpreter.set_tensor(raw["index"], value)
     interpreter.invoke()
     expected = traced.function(*[import_tensorflow().constant(value) for value in samples])
     found = [interpreter.get_tensor(raw["index"]) for raw in interpreter.get_output_details()]
-    pairs = [(np.asarray(expected[name]), value) for name, value in zip(traced.output_names, found)]
+    pairs = [(np.asarray(expected[name]), value) for name, value in zip(traced.output_names, found, strict=True)]
     floats = [float(np.max(np.abs(a - b))) for a, b in pairs if a.shape == b.shape and a.dtype.kind == "f" and a.size]
     return max(floats) if floats else None
 

@@ -42,7 +42,9 @@ class Worker:
     ) -> None:
         self.close()
 
-    def call(self, job: str, *, progress: Progress | None = None, deadline_s: float = DEADLINE_S, **arguments: Any) -> dict[str, Any]:
+    def call(
+        self, job: str, *, progress: Progress | None = None, deadline_s: float = DEADLINE_S, **arguments: Any
+    ) -> dict[str, Any]:
         """Run one job and return its result.
 
         Raises the ConverterError the job raised, or ConverterCrashError when the child died or missed the deadline.
@@ -79,7 +81,7 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return self._process
         self.close()
-        self._chatter = tempfile.TemporaryFile()
+        self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.worker"],
@@ -148,7 +150,11 @@ def _translated(event: Mapping[str, Any]) -> errors.ConverterError:
 def _cause(text: str) -> str:
     """The last line that tells why, out of a compiler's chatter."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line for word in ("error:", "Error", "Check failed", "assert", "F0000", "LLVM ERROR"))]
+    telling = [
+        line
+        for line in lines
+        if any(word in line for word in ("error:", "Error", "Check failed", "assert", "F0000", "LLVM ERROR"))
+    ]
     chosen = (telling or [line for line in lines if not line.startswith(("INFO", "I0000", "W0000", "WARNING"))])[-1:]
     return chosen[0][:400] if chosen else ""
 

@@ -101,7 +101,9 @@ def _keras_config(path: Path, kind: str) -> tuple[Any, str]:
     try:
         if kind == "keras":
             with zipfile.ZipFile(path) as archive:
-                if any(info.file_size > CONFIG_CAP_BYTES for info in archive.infolist() if info.filename.endswith(".json")):
+                if any(
+                    info.file_size > CONFIG_CAP_BYTES for info in archive.infolist() if info.filename.endswith(".json")
+                ):
                     raise ModelFileError(f"expected a configuration under {CONFIG_CAP_BYTES} bytes in {path}")
                 config = json.loads(archive.read("config.json"))
                 metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
@@ -161,7 +163,12 @@ def _guard(path: object, load: Any) -> Any:
         raise
     except Exception as error:  # Keras raises every kind there is for files it cannot read
         text = _first_line(error)
-        if "nknown layer" in text or "ould not locate class" in text or "ould not be located" in text or "could not be deserialized" in text:
+        if (
+            "nknown layer" in text
+            or "ould not locate class" in text
+            or "ould not be located" in text
+            or "could not be deserialized" in text
+        ):
             raise UnsupportedModelError(
                 f"{path} has a layer this Keras does not know: {text}. Build the model in Python, where its class is "
                 "registered, and hand it over in memory: edgekit.convert(model, …)"

@@ -73,12 +73,16 @@ def quantize(
         return _verified(float_model, precision, "none", input_type, output_type)
     if precision in ("float16", "dynamic-int8"):
         recipe = _float16_recipe() if precision == "float16" else _dynamic_recipe()
-        return _verified(_run_quantizer(float_model, recipe, None), precision, "ai-edge-quantizer", input_type, output_type)
+        return _verified(
+            _run_quantizer(float_model, recipe, None), precision, "ai-edge-quantizer", input_type, output_type
+        )
     if samples is None:
         raise CalibrationError(f"{precision} needs calibration samples: give data with training samples (--data)")
     try:
         widened = _widened(ranges or collect_ranges(float_model, samples), LEVELS[precision])
-        made = _run_quantizer(float_model, _static_recipe(precision, input_type, output_type), _statistics(card, widened))
+        made = _run_quantizer(
+            float_model, _static_recipe(precision, input_type, output_type), _statistics(card, widened)
+        )
         return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
     except (PromiseError, _QuantizerGap) as gap:
         return _fall_back(float_model, precision, input_type, output_type, samples, gap)
@@ -89,7 +93,12 @@ class _QuantizerGap(ConverterError):
 
 
 def _fall_back(
-    float_model: bytes, precision: str, input_type: str, output_type: str, samples: Mapping[str, Array], gap: ConverterError
+    float_model: bytes,
+    precision: str,
+    input_type: str,
+    output_type: str,
+    samples: Mapping[str, Array],
+    gap: ConverterError,
 ) -> Quantized:
     from .quantize_mlir import quantize_mlir
 
@@ -119,7 +128,9 @@ def _try_out(tflite: bytes, precision: str) -> None:
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines()
-        raise PromiseError(f"the {precision} model was made but does not run: {lines[0][:300] if lines else error}") from error
+        raise PromiseError(
+            f"the {precision} model was made but does not run: {lines[0][:300] if lines else error}"
+        ) from error
 
 
 def _ensure_float(card: ModelCard) -> None:

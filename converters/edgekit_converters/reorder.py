@@ -25,7 +25,9 @@ def reorder_interface(tflite: bytes, inputs: Sequence[str], outputs: Sequence[st
         return tflite
     signature = model.SignatureDefs(0)
     subgraph = model.Subgraphs(0)
-    named_inputs = {_name(signature.Inputs(i)): signature.Inputs(i).TensorIndex() for i in range(signature.InputsLength())}
+    named_inputs = {
+        _name(signature.Inputs(i)): signature.Inputs(i).TensorIndex() for i in range(signature.InputsLength())
+    }
     named_outputs = {
         _name(signature.Outputs(i)): signature.Outputs(i).TensorIndex() for i in range(signature.OutputsLength())
     }

@@ -74,7 +74,9 @@ def _check(inputs: Array, labels: Array, settings: TrainingSettings) -> None:
     if not np.isfinite(inputs).all():
         raise TrainingError("expected finite training samples, got NaN or infinity")
     if settings.epochs < 1 or settings.batch_size < 1 or not settings.learning_rate > 0:
-        raise TrainingError(f"expected epochs and batch_size of at least 1 and a positive learning_rate, got {settings}")
+        raise TrainingError(
+            f"expected epochs and batch_size of at least 1 and a positive learning_rate, got {settings}"
+        )
     if not 0 <= settings.validation_fraction < 1:
         raise TrainingError(f"expected a validation_fraction from 0 to below 1, got {settings.validation_fraction}")
 

@@ -29,12 +29,8 @@ class _Candidate:
 
 # In order of preference: LiteRT is maintained and has the int8 kernels, tflite-runtime serves old and 32-bit boards.
 RUNTIMES: dict[str, _Candidate] = {
-    "litert": _Candidate(
-        "ai_edge_litert.interpreter", ("ai-edge-litert",), 'pip install "edgekit-device[litert]"'
-    ),
-    "tflite": _Candidate(
-        "tflite_runtime.interpreter", ("tflite-runtime",), 'pip install "edgekit-device[tflite]"'
-    ),
+    "litert": _Candidate("ai_edge_litert.interpreter", ("ai-edge-litert",), 'pip install "edgekit-device[litert]"'),
+    "tflite": _Candidate("tflite_runtime.interpreter", ("tflite-runtime",), 'pip install "edgekit-device[tflite]"'),
     "tf": _Candidate("tensorflow.lite.python.interpreter", ("tensorflow", "tensorflow-cpu"), "pip install tensorflow"),
 }
 

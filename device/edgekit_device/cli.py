@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = verbs.add_parser("bench", help="measure latency, memory and, with --data, accuracy")
     bench.add_argument("model")
     bench.add_argument("--runs", type=int, metavar="N", help="timed inferences (default: at least 50 and 1 s)")
-    bench.add_argument("--warmup", type=int, default=5, metavar="N", help="inferences before (default 5, at least 0.2 s)")
+    bench.add_argument(
+        "--warmup", type=int, default=5, metavar="N", help="inferences before (default 5, at least 0.2 s)"
+    )
     bench.add_argument("--data", metavar="F.npz", help="samples x and labels y to measure accuracy on")
     bench.add_argument("--outputs", metavar="F.npz", help="keep the outputs for --data here")
     bench.set_defaults(verb=_bench)
@@ -135,14 +137,14 @@ def _run(arguments: argparse.Namespace) -> None:
         if arguments.input:
             values = _load_array(arguments.input)
         outputs = model.predict(values)
-        first = outputs[0] if isinstance(outputs, tuple) else outputs
+        first = np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs)
         if arguments.output:
             _save_array(arguments.output, first)
-        shown = np.asarray(first).reshape(-1)[:10].tolist()
+        shown = first.reshape(-1)[:10].tolist()
         if arguments.json:
-            print(json.dumps({"shape": np.shape(first), "dtype": str(np.asarray(first).dtype), "first": shown}))
+            print(json.dumps({"shape": first.shape, "dtype": str(first.dtype), "first": shown}))
         else:
-            print(f"{np.asarray(first).dtype}{list(np.shape(first))}: {', '.join(f'{v:.6g}' for v in shown)}")
+            print(f"{first.dtype}{list(first.shape)}: {', '.join(f'{v:.6g}' for v in shown)}")
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -166,7 +168,8 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(report.to_json())
         return
     latency, runtime = report.latency, report.runtime
-    print(f"{report.model.name}: {runtime.name} {runtime.version}, delegate {runtime.delegate or 'unknown'}, {runtime.threads} thread(s)")
+    used = f"{runtime.name} {runtime.version}, delegate {runtime.delegate or 'unknown'}"
+    print(f"{report.model.name}: {used}, {runtime.threads} thread(s)")
     for label in ("init", "first", "median", "mean", "std", "min", "max", "p5", "p90", "p95", "p99"):
         print(f"  {label:8} {getattr(latency, label + '_ms'):.4g} ms")
     print(f"  {'runs':8} {latency.count}")

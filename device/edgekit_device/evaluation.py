@@ -78,7 +78,9 @@ def _check(path: str, arrays: dict[str, Array], inputs: dict[str, Array], labels
         raise DataError(f"expected an array 'x' or 'x_test' in {path}, got {sorted(arrays) or 'nothing'}")
     rows = {len(value) if value.ndim else 0 for value in [*inputs.values(), *([] if labels is None else [labels])]}
     if len(rows) != 1 or 0 in rows:
-        raise DataError(f"expected the same number of samples, and at least one, in every array of {path}, got {sorted(rows)}")
+        raise DataError(
+            f"expected the same number of samples, and at least one, in every array of {path}, got {sorted(rows)}"
+        )
     for name, value in inputs.items():
         if value.dtype.kind not in "fiub":
             raise DataError(f"expected numbers in {name!r} of {path}, got {value.dtype}")

@@ -72,6 +72,7 @@ class Model:
         self._runtime: Runtime = load_runtime(runtime)
         self._lock = threading.Lock()
         self._resizable: Optional[bool] = None
+        self._fast: Optional[tuple[int, np.dtype[Any], tuple[int, ...], int]] = None
         if probe:
             _probe(self._runtime, self._content, threads, self.name)
         self._interpreter: Any = None
@@ -124,7 +125,8 @@ class Model:
                     try:
                         self._set(index, inputs)
                         self._invoke()
-                        return self._get(output)  # type: ignore[no-any-return]
+                        fast: Array = self._get(output)
+                        return fast
                     except (RuntimeError, ValueError) as error:
                         raise self._failed(error) from error
         with self._lock:
@@ -155,7 +157,8 @@ class Model:
     def close(self) -> None:
         """Free the runtime's memory; later calls raise ClosedError. Closing twice is fine."""
         with self._lock:
-            self._interpreter = self._fast = None
+            self._interpreter = None
+            self._fast = None
             self._set = self._invoke = self._get = self._closed
 
     def __enter__(self) -> Model:
@@ -184,7 +187,7 @@ class Model:
         self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
         self.inputs: tuple[TensorSpec, ...] = tuple(_spec(raw) for raw in interpreter.get_input_details())
         self.outputs: tuple[TensorSpec, ...] = tuple(_spec(raw) for raw in interpreter.get_output_details())
-        self._fast: Optional[tuple[int, np.dtype[Any], tuple[int, ...], int]] = None
+        self._fast = None
         if len(self.inputs) == len(self.outputs) == 1:
             only, out = self.inputs[0], self.outputs[0]
             if only.quantized or not out.quantized:
@@ -243,9 +246,7 @@ class Model:
         return arrays
 
     def _run(self, arrays: list[Array]) -> tuple[Array, ...]:
-        native = {
-            array.dtype == spec.dtype for spec, array in zip(self.inputs, arrays) if spec.quantized
-        }
+        native = {array.dtype == spec.dtype for spec, array in zip(self.inputs, arrays) if spec.quantized}
         if len(native) > 1:
             raise InputError("expected real-world floats for every quantized input, or native integers for every one")
         steps = [_to_tensor(spec, array) for spec, array in zip(self.inputs, arrays)]
@@ -262,10 +263,8 @@ class Model:
         if not steps or not steps[0].ndim or len(steps[0]) == self.batch:
             return self._run_once(steps)
         rows = len(steps[0])
-        if self._resizable is not False and self._try_resize(min(rows, LARGEST_BATCH)):
-            size = self.batch
-        else:
-            size = self._native_batch
+        resized = self._resizable is not False and self._try_resize(min(rows, LARGEST_BATCH))
+        size = self.batch if resized else self._native_batch
         pieces = [self._run_piece([s[at : at + size] for s in steps], size) for at in range(0, rows, size)]
         return tuple(np.concatenate(parts) for parts in zip(*pieces))
 

@@ -23,7 +23,8 @@ def quantize(real: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -
     if np.isnan(steps).any():
         raise InputError("expected finite values, got NaN: clean the input before predict()")
     limits = np.iinfo(dtype)
-    return np.clip(steps, limits.min, limits.max).astype(dtype)
+    steps_in_range: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return steps_in_range
 
 
 def dequantize(steps: Array, scale: float, zero_point: int) -> Array:

@@ -145,7 +145,7 @@ class BenchmarkReport:
             raise ReportError(
                 f"expected a benchmark report (an object with 'schema', now {SCHEMA}), got {clean_text(repr(raw), 80)}"
             )
-        report = _read(cls, raw)
+        report: BenchmarkReport = _read(cls, raw)
         if report.schema > SCHEMA:
             note = f"written by a newer edgekit-device (schema {report.schema}, this reads {SCHEMA}): new fields are left out"
             report = dataclasses.replace(report, notes=(*report.notes, note))
@@ -169,8 +169,9 @@ def clean_text(value: object, cap: int = TEXT_CAP) -> str:
 
 
 def _integer(value: object, default: int) -> int:
-    plain = isinstance(value, int) and not isinstance(value, bool)
-    return value if plain and abs(value) < 2**63 else default  # type: ignore[return-value, arg-type, operator]
+    if isinstance(value, bool) or not isinstance(value, int):
+        return default
+    return value if abs(value) < 2**63 else default
 
 
 def _number(value: object, default: Optional[float]) -> Optional[float]:

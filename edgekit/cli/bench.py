@@ -46,7 +46,14 @@ def command(
     path = single_model(target)
     dataset = None if data is None else load_data(data, folder=data_folder)
     failures: dict[str, EdgekitError] = {}
-    how = {"device": device, "threads": threads, "runtime": runtime, "runs": runs, "warmup": warmup, "deadline_s": deadline}
+    how = {
+        "device": device,
+        "threads": threads,
+        "runtime": runtime,
+        "runs": runs,
+        "warmup": warmup,
+        "deadline_s": deadline,
+    }
     with ShownProgress() as progress:
         if path is not None:
             progress.step(f"measuring {path.name} on {device}")

@@ -12,13 +12,35 @@ __all__ = ["command"]
 @click.command("convert")
 @click.argument("model", type=click.Path())
 @data_option
-@click.option("--recipe", "recipes", multiple=True, metavar="NAME", help="float32, float16, dynamic-int8, int8 or int16x8; repeat for several. [default: float32, int8]")
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    metavar="NAME",
+    help="float32, float16, dynamic-int8, int8 or int16x8; repeat for several. [default: float32, int8]",
+)
 @click.option("--out", required=True, type=click.Path(), help="The run folder; what is there and still right is kept.")
-@click.option("--input-type", type=click.Choice(["float32", "int8", "uint8"]), default="float32", show_default=True, help="Input of int8 variants.")
-@click.option("--output-type", type=click.Choice(["float32", "int8", "uint8"]), default="float32", show_default=True, help="Output of int8 variants.")
-@click.option("--calibration-samples", type=click.IntRange(1), help="How many training samples calibrate. [default: 200]")
+@click.option(
+    "--input-type",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="Input of int8 variants.",
+)
+@click.option(
+    "--output-type",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="Output of int8 variants.",
+)
+@click.option(
+    "--calibration-samples", type=click.IntRange(1), help="How many training samples calibrate. [default: 200]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the calibration draw.")
-@click.option("--batch", type=int, default=1, show_default=True, help="Static rows of the variants; -1 leaves them free.")
+@click.option(
+    "--batch", type=int, default=1, show_default=True, help="Static rows of the variants; -1 leaves them free."
+)
 @click.option("--trust", is_flag=True, help="Load Lambda layers, which are Python code inside the model file.")
 @click.option("--data-folder", type=click.Path(), help="Where the files of the named data lie.")
 @preprocessing_options
@@ -49,8 +71,8 @@ def command(
       edgekit convert model.keras --data digits.npz --recipe float32 --recipe int8 --out runs/mine
     """
     from ..conversion import convert
-    from ..records import to_dict
     from ..recipe import find_recipes
+    from ..records import to_dict
     from ..store import RunStore
     from .options import load
     from .outcome import exit_with, report_failures
@@ -63,7 +85,9 @@ def command(
         if dataset is None and (scale, offset, size) != (None, None, None):
             from ..data import Preprocessing, parse_size
 
-            preprocessing = Preprocessing(1.0 if scale is None else scale, offset or 0.0, parse_size(size) if size else None)
+            preprocessing = Preprocessing(
+                1.0 if scale is None else scale, offset or 0.0, parse_size(size) if size else None
+            )
         store = RunStore.create(out)
         with store.locked():
             conversions = convert(
@@ -89,6 +113,8 @@ def command(
         for item in conversions:
             variant = item.variant
             kept = "kept" if variant.reused else f"{variant.convert_s:.2f} s"
-            click.echo(f"{variant.name:14} {figures.size(variant.size_bytes):>9}  {variant.quantizer:18} {kept:>8}  {variant.path}")
+            click.echo(
+                f"{variant.name:14} {figures.size(variant.size_bytes):>9}  {variant.quantizer:18} {kept:>8}  {variant.path}"
+            )
     report_failures(conversions.failures)
     exit_with(conversions.failures)

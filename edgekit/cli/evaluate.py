@@ -52,11 +52,16 @@ def command(
     with ShownProgress() as progress:
         if path is not None:
             found = [
-                evaluate(path, dataset, reference=reference, preprocessing=preprocessing, threads=threads, runtime=runtime)
+                evaluate(
+                    path, dataset, reference=reference, preprocessing=preprocessing, threads=threads, runtime=runtime
+                )
             ]
         else:
             if preprocessing is not None or reference is not None:
-                raise UsageError("the variants of a run know their preprocessing and reference: leave --scale, --offset, --size and --reference out")
+                raise UsageError(
+                    "the variants of a run know their preprocessing and reference: "
+                    "leave --scale, --offset, --size and --reference out"
+                )
             store = RunStore.open(target)
             with store.locked():
                 found = evaluate_run(store, dataset, names=names, threads=threads, runtime=runtime, progress=progress)

@@ -47,7 +47,9 @@ def command(model: str, as_json: bool) -> None:
 def _show(model: str, card: ModelCard) -> None:
     from ..render import figures
 
-    click.echo(f"{model}: {figures.size(card.size_bytes)}, {figures.count(card.parameters)} parameters, {figures.count(card.macs)} MACs")
+    click.echo(
+        f"{model}: {figures.size(card.size_bytes)}, {figures.count(card.parameters)} parameters, {figures.count(card.macs)} MACs"
+    )
     for side, tensors in (("input", card.inputs), ("output", card.outputs)):
         for tensor in tensors:
             scale = f"  scale {tensor.scales[0]:.6g}, zero point {tensor.zero_points[0]}" if tensor.scales else ""
@@ -59,4 +61,6 @@ def _show(model: str, card: ModelCard) -> None:
     for (kind, version), number in Counter((op.type, op.version) for op in card.ops).most_common():
         macs = sum(op.macs for op in card.ops if op.type == kind and op.version == version)
         click.echo(f"    {number:5} {kind} v{version}{f'  {figures.count(macs)} MACs' if macs else ''}")
-    click.echo(f"  {len(card.ops)} operators of {len(versions)} kinds, {card.subgraphs} subgraph(s), SHA-256 {card.sha256[:16]}…")
+    click.echo(
+        f"  {len(card.ops)} operators of {len(versions)} kinds, {card.subgraphs} subgraph(s), SHA-256 {card.sha256[:16]}…"
+    )

@@ -25,7 +25,9 @@ __all__ = [
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else there.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else there."
+)
 
 data_option = click.option(
     "--data",
@@ -49,10 +51,20 @@ def preprocessing_options(verb: Verb) -> Verb:
 def device_options(verb: Verb) -> Verb:
     """Where and how to measure."""
     for option in (
-        click.option("--deadline", type=click.FloatRange(min=0.001), default=900.0, show_default=True, help="Seconds for one variant."),
+        click.option(
+            "--deadline",
+            type=click.FloatRange(min=0.001),
+            default=900.0,
+            show_default=True,
+            help="Seconds for one variant.",
+        ),
         click.option("--warmup", type=click.IntRange(0, 1_000_000), help="Inferences before. [default: 5 and 0.2 s]"),
-        click.option("--runs", type=click.IntRange(1, 10_000_000), help="Timed inferences. [default: at least 50 and 1 s]"),
-        click.option("--runtime", type=click.Choice(["auto", "litert", "tflite", "tf"]), default="auto", show_default=True),
+        click.option(
+            "--runs", type=click.IntRange(1, 10_000_000), help="Timed inferences. [default: at least 50 and 1 s]"
+        ),
+        click.option(
+            "--runtime", type=click.Choice(["auto", "litert", "tflite", "tf"]), default="auto", show_default=True
+        ),
         click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True),
         click.option("--device", default="local", show_default=True, help="The device to measure on."),
     ):
@@ -72,7 +84,9 @@ def compare_options(verb: Verb) -> Verb:
     return verb
 
 
-def load(data: str, scale: float | None, offset: float | None, size: str | None, folder: str | None = None) -> tuple[Any, Any]:
+def load(
+    data: str, scale: float | None, offset: float | None, size: str | None, folder: str | None = None
+) -> tuple[Any, Any]:
     """The dataset and its preprocessing; the latter is None when no option asks for one."""
     from ..data import Preprocessing, load_data, parse_size
 
@@ -97,4 +111,6 @@ def single_model(target: str) -> Path | None:
 
 def emit_json(value: Any) -> None:
     """One JSON object on standard output."""
-    click.echo(json.dumps(value, allow_nan=False, default=lambda item: dict(item) if hasattr(item, "items") else str(item)))
+    click.echo(
+        json.dumps(value, allow_nan=False, default=lambda item: dict(item) if hasattr(item, "items") else str(item))
+    )

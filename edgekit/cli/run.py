@@ -24,8 +24,8 @@ def command(config: str, out: str | None, data_folder: str | None, as_json: bool
       edgekit run examples/digits/edgekit.toml
     """
     from ..pipeline import run
-    from .outcome import comparison_json, exit_with, report_failures, show
     from .options import emit_json
+    from .outcome import comparison_json, exit_with, report_failures, show
     from .progress import ShownProgress
 
     with ShownProgress() as progress:

@@ -97,7 +97,9 @@ def device_python() -> str:
 
 def _clean_environment() -> dict[str, str]:
     """The environment without what would show the host's packages to the device."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

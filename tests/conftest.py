@@ -1,0 +1,85 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+Completed = subprocess.CompletedProcess[str]
+Cli = Callable[..., Completed]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+def _venv_python(name: str) -> Path:
+    return ROOT / name / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def device_python() -> Path:
+    """The Python of .venv-device: the built wheel, numpy and LiteRT, nothing else."""
+    python = _venv_python(".venv-device")
+    assert python.is_file(), "run scripts/install first"
+    return python
+
+
+@pytest.fixture(scope="session")
+def tflite_python() -> Path:
+    """The Python of .venv-tflite: the built wheel, numpy 1 and tflite-runtime."""
+    python = _venv_python(".venv-tflite")
+    if not python.is_file():
+        pytest.skip("tflite-runtime has wheels for Python 3.9 to 3.11 only, and scripts/install found none of them")
+    return python
+
+
+@pytest.fixture(scope="session")
+def edgekit_cli() -> Cli:
+    """Run the real ``edgekit`` command in a process of its own: edgekit_cli("inspect", path, timeout=60)."""
+
+    def run(
+        *arguments: object, timeout: float = 300, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> Completed:
+        command = [sys.executable, "-m", "edgekit", *(str(argument) for argument in arguments)]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd or ROOT,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def device_cli(device_python: Path) -> Cli:
+    """Run ``edgekit-device`` from .venv-device: device_cli("bench", path)."""
+
+    def run(*arguments: object, python: Path | None = None, timeout: float = 120, cwd: Path | None = None) -> Completed:
+        command: Sequence[str] = [str(python or device_python), "-m", "edgekit_device", *(str(a) for a in arguments)]
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    return run
