@@ -1,0 +1,77 @@
+"""`edgekit-device bench` against `python -m ai_edge_litert.tools.benchmark_litert_model`, in turn, in .venv-device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from measuring import DEVICE_PYTHON, ROOT, heading, in_turn, row
+
+MAKE = """
+import keras
+from edgekit_converters.export import export_float
+from edgekit_converters.load import LoadedModel
+from edgekit_converters.zoo import build
+keras.utils.set_random_seed(0)
+for name, model in (("small", build("classic-cnn", (28, 28, 1), 10)), ("large", keras.applications.MobileNetV2(weights=None))):
+    open({folder!r} + "/" + name + ".tflite", "wb").write(export_float(LoadedModel(model, "keras")).tflite)
+"""
+
+
+def ours(model: str, threads: int, runs: int) -> float:
+    """The median, in milliseconds, that the device package measures."""
+    command = [str(DEVICE_PYTHON), "-m", "edgekit_device", "bench", model, "--json"]
+    command += ["--threads", str(threads), "--runs", str(runs)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(answer.stdout)["latency"]["median_ms"])
+
+
+def reference(model: str, threads: int, runs: int, folder: str) -> float:
+    """The median, in milliseconds, that the runtime's own tool measures."""
+    result = Path(folder, "reference.json")
+    module = "ai_edge_litert.tools.benchmark_litert_model"
+    command = [str(DEVICE_PYTHON), "-m", module, "--model", model, "--num_runs", str(runs), "--warmup_runs", "20"]
+    command += ["--num_threads", str(threads), "--result_json", str(result)]
+    subprocess.run(command, capture_output=True, check=True)
+    return _median(json.loads(result.read_text()))
+
+
+def _median(raw: object) -> float:
+    """The median in milliseconds, wherever the reference tool's version puts it."""
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            if "median" in key.lower() and isinstance(value, (int, float)):
+                return float(value) / 1000 if key.lower().endswith("us") else float(value)
+        for value in raw.values():
+            found = _median(value)
+            if found == found:
+                return found
+    return float("nan")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=9)
+    pairs = parser.parse_args().pairs
+    heading("Latency: median of edgekit-device bench over that of benchmark_litert_model")
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", MAKE.format(folder=folder)], check=True, cwd=ROOT, capture_output=True)
+        for name, runs in (("small", 3000), ("large", 200)):
+            for threads in (1, 2):
+                model = str(Path(folder, f"{name}.tflite"))
+                a, b, ratio = in_turn(
+                    lambda m=model, t=threads, r=runs: ours(m, t, r),
+                    lambda m=model, t=threads, r=runs: reference(m, t, r, folder),
+                    pairs,
+                )
+                label = f"{name} model, {threads} thread(s)"
+                row(label, f"{ratio:.3f}× ({a:.4g} ms against {b:.4g} ms)", "0.97× to 1.03×", abs(ratio - 1) <= 0.03)
+
+
+if __name__ == "__main__":
+    main()
