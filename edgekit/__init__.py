@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from .benchmark import bench
     from .comparison import Limits, compare
-    from .conversion import Conversion, Conversions, convert
-    from .data import load_data
+    from .conversion import Conversion, convert
+    from .data import Preprocessing, load_data
     from .errors import EdgekitError
     from .evaluation import evaluate
     from .pipeline import run
     from .records import Comparison, Evaluation, Variant
+    from .results import Results
 
 __version__ = "0.1.0"
 
@@ -26,11 +27,12 @@ _HOME = {
     "BenchmarkReport": "edgekit_device",
     "Comparison": "edgekit.records",
     "Conversion": "edgekit.conversion",
-    "Conversions": "edgekit.conversion",
     "EdgekitError": "edgekit.errors",
     "Evaluation": "edgekit.records",
     "Limits": "edgekit.comparison",
     "Model": "edgekit_device",
+    "Preprocessing": "edgekit.data",
+    "Results": "edgekit.results",
     "Variant": "edgekit.records",
     "bench": "edgekit.benchmark",
     "compare": "edgekit.comparison",
@@ -44,11 +46,12 @@ __all__ = [
     "BenchmarkReport",
     "Comparison",
     "Conversion",
-    "Conversions",
     "EdgekitError",
     "Evaluation",
     "Limits",
     "Model",
+    "Preprocessing",
+    "Results",
     "Variant",
     "__version__",
     "bench",
@@ -63,7 +66,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
-    # The verbs and the modules they live in share a name: the verb is what a user of the package wants.
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

@@ -15,13 +15,15 @@ from edgekit_device import BenchmarkReport
 from edgekit_device import errors as device_errors
 from edgekit_device.tasks import answers
 
-from .data import Preprocessing, Split, load_data
-from .devices import Device, open_device
-from .errors import DeviceError, EdgekitError, UsageError
-from .evaluation import outputs_of, test_split
+from .data import Preprocessing, Split, resize
+from .devices import BenchRequest, Device, open_device
+from .errors import DeviceError, EdgekitError, StoreError, UsageError
+from .evaluation import common_size, load_test, noted_preprocessing, outputs_of
 from .progress import Progress, Silent
 from .records import Parity, Variant
+from .results import Results
 from .store import RunStore
+from .subject import open_subject
 
 __all__ = ["bench", "bench_run", "outputs_parity"]
 
@@ -32,149 +34,139 @@ def bench(
     model: str | os.PathLike[str],
     *,
     device: str | Device = "local",
+    variants: Sequence[str] = (),
     threads: int = 1,
     runtime: str = "auto",
     runs: int | None = None,
     warmup: int | None = None,
-    data: Any = None,
     deadline_s: float = 900.0,
-) -> BenchmarkReport:
-    """Measure one .tflite on ``device``; with ``data``, its accuracy there too.
+    data: Any = None,
+    data_folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Results[BenchmarkReport]:
+    """Measure every variant of a run folder (or those in ``variants``), or one .tflite, on ``device``.
+
+    With ``data`` (anything ``load_data`` takes) accuracy on its test split is measured there too, and for a run how near
+    the device's outputs are to the host's. Reports are kept in the run as soon as they are there. A variant that fails
+    is in ``failures``; its error is raised when all fail.
 
     Raises UsageError for a model or data that the device refuses, DeviceError when it fails.
     """
-    path = Path(model)
-    if not path.is_file():
-        raise UsageError(f"expected a .tflite file or a run folder, got {path}, which does not exist")
+    request = BenchRequest(threads, runtime, runs, warmup, deadline_s)
+    subject = open_subject(model)
     with ExitStack() as stack:
-        opened = _opened(device, stack)
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
-        samples = None if data is None else _write_samples(scratch, test_split(load_data(data))[0])
-        return opened.bench(
-            path, threads=threads, runtime=runtime, runs=runs, warmup=warmup, data=samples, deadline_s=deadline_s
-        )
+        opened = device if isinstance(device, Device) else stack.enter_context(open_device(device))
+        if isinstance(subject, RunStore):
+            stack.enter_context(subject.locked())
+            known = subject.variants(variants)
+            split = None if data is None else load_test(data, common_size(known), data_folder)[0]
+            return bench_run(subject, known, opened, request, split=split, progress=progress).or_raise()
+        if variants:
+            raise UsageError("--variant chooses among the variants of a run folder, got a single model")
+        (progress or Silent()).step(f"measuring {subject.name} on {opened.name}")
+        return Results({subject.stem: _bench_one(subject, opened, request, data, data_folder)})
+
+
+def _bench_one(
+    model: Path, device: Device, request: BenchRequest, data: Any, data_folder: str | os.PathLike[str] | None
+) -> BenchmarkReport:
+    if data is None:
+        return device.bench(model, request)
+    size = noted_preprocessing(model).size
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        samples = _write_samples(Path(scratch), resize(load_test(data, size, data_folder)[0], size))
+        return device.bench(model, request, data=samples)
 
 
 def bench_run(
     store: RunStore,
+    variants: Sequence[Variant],
+    device: Device,
+    request: BenchRequest,
     *,
-    device: str | Device = "local",
-    names: Sequence[str] = (),
-    threads: int = 1,
-    runtime: str = "auto",
-    runs: int | None = None,
-    warmup: int | None = None,
-    data: Any = None,
-    deadline_s: float = 900.0,
+    split: Split | None = None,
     again: bool = True,
     progress: Progress | None = None,
-) -> tuple[list[tuple[Variant, BenchmarkReport]], dict[str, EdgekitError]]:
-    """Measure every variant of a run (or those named), keeping each report as soon as it is there.
-
-    ``again=False`` keeps reports that answer the same request. A variant on which the device fails does not stop the
-    others: its error is in the second value. With ``data``, accuracy and parity with the host are measured too.
-    """
+) -> Results[BenchmarkReport]:
+    """Measure ``variants`` of a run whose lock is held; ``again=False`` keeps reports that answer the same request."""
     shown = progress or Silent()
-    variants = [item for item in store.variants() if not names or item.name in names]
-    if not variants:
-        raise UsageError(
-            f"{store.folder} has no variants to measure. Make some: edgekit convert MODEL --out {store.folder}"
-        )
-    split = None if data is None else test_split(load_data(data))[0]
-    done: list[tuple[Variant, BenchmarkReport]] = []
+    done: dict[str, BenchmarkReport] = {}
     failures: dict[str, EdgekitError] = {}
-    with ExitStack() as stack:
-        opened = _opened(device, stack)
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgekit-")))
-        request = {"device": opened.name, "threads": threads, "runtime": runtime, "runs": runs, "warmup": warmup}
-        request["data"] = None if split is None else split.sha256
-        for number, variant in enumerate(variants):
-            known = None if again else store.report(variant, request)
-            if known is not None:
-                shown.note(f"{variant.name}: measured before, kept")
-                done.append((variant, known))
-                continue
-            shown.step(f"measuring {variant.name} on {opened.name}")
-            shown.update(number, len(variants))
-            samples = None if split is None else _write_samples(scratch, _sized(split, variant.preprocessing))
-            outputs = scratch / f"{variant.name}.outputs.npz" if split is not None else None
-            try:
-                report = opened.bench(
-                    Path(variant.path),
-                    threads=threads,
-                    runtime=runtime,
-                    runs=runs,
-                    warmup=warmup,
-                    data=samples,
-                    outputs=outputs,
-                    deadline_s=deadline_s,
-                )
-                _check_identity(opened.name, variant, report)
-            except EdgekitError as error:
-                shown.note(f"{variant.name}: failed: {error}")
-                failures[variant.name] = error
-                continue
-            store.save_report(variant.name, report, request)
-            if split is not None and outputs is not None:
-                store.save_parity(_parity(variant, split, outputs, threads))
-            done.append((variant, report))
-        shown.update(len(variants), len(variants))
-    return done, failures
+    asked = _asked(device, request, split)
+    for number, variant in enumerate(variants):
+        known = None if again else store.report(variant, asked)
+        if known is not None:
+            shown.note(f"{variant.name}: measured before, kept")
+            done[variant.name] = known
+            continue
+        shown.step(f"measuring {variant.name} on {device.name}")
+        shown.update(number, len(variants))
+        try:
+            report, parity = _measure(device, variant, request, split)
+            if parity is not None:
+                store.save_parity(parity)
+            store.save_report(variant.name, report, asked)
+            done[variant.name] = report
+        except StoreError:
+            raise
+        except EdgekitError as error:
+            failures[variant.name] = error
+    shown.update(len(variants), len(variants))
+    return Results(done, failures)
 
 
-def outputs_parity(name: str, host: Sequence[Array], device: Sequence[Array]) -> Parity:
+def outputs_parity(variant: Variant, host: Sequence[Array], device: Sequence[Array]) -> Parity:
     """How close two sets of outputs of shape (N, …) are; raises DeviceError when their shapes differ."""
     if [value.shape for value in host] != [value.shape for value in device]:
         raise DeviceError(
-            f"expected outputs of shapes {[v.shape for v in host]} for {name}, got {[v.shape for v in device]}"
+            f"expected outputs of shapes {[v.shape for v in host]} for {variant.name}, got {[v.shape for v in device]}"
         )
-    total = sum(value.size for value in host)
-    same = sum(int((a == b).sum()) for a, b in zip(host, device, strict=True))
-    worst = max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in zip(host, device, strict=True))
+    pairs = list(zip(host, device, strict=True))
+    same = sum(int((a == b).sum()) for a, b in pairs) / sum(value.size for value in host)
+    worst = max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in pairs)
     try:
         same_answer = float((answers(host[0]) == answers(device[0])).mean())
     except device_errors.DataError:
         same_answer = None
-    return Parity(name, len(host[0]), same / total, worst, same_answer)
+    return Parity(variant.name, len(host[0]), same, worst, same_answer, variant.sha256)
 
 
-def _opened(device: str | Device, stack: ExitStack) -> Device:
-    return device if isinstance(device, Device) else stack.enter_context(open_device(device))
+def _asked(device: Device, request: BenchRequest, split: Split | None) -> dict[str, Any]:
+    """What decides a report, apart from the model: a report that answers the same is not measured again."""
+    facts = {"device": device.name, "threads": request.threads, "runtime": request.runtime}
+    data = None if split is None else split.sha256
+    return {**facts, "runs": request.runs, "warmup": request.warmup, "data": data}
 
 
-def _parity(variant: Variant, split: Split, outputs: Path, threads: int) -> Parity:
+def _measure(
+    device: Device, variant: Variant, request: BenchRequest, split: Split | None
+) -> tuple[BenchmarkReport, Parity | None]:
+    path = Path(variant.path)
+    if split is None:
+        return device.bench(path, request), None
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
+        outputs = Path(scratch) / "outputs.npz"
+        size = Preprocessing.from_dict(variant.preprocessing).size
+        samples = _write_samples(Path(scratch), resize(split, size))
+        report = device.bench(path, request, data=samples, outputs=outputs)
+        from_device = _read_outputs(variant.name, outputs)
+    from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
+    return report, outputs_parity(variant, from_host, from_device)
+
+
+def _read_outputs(name: str, path: Path) -> list[Array]:
     try:
-        with np.load(outputs, allow_pickle=False) as archive:
-            from_device = [archive[f"output_{index}"] for index in range(len(archive.files))]
+        with np.load(path, allow_pickle=False) as archive:
+            return [archive[f"output_{index}"] for index in range(len(archive.files))]
     except Exception as error:  # numpy raises a dozen kinds for damaged files
-        raise DeviceError(f"the device's outputs for {variant.name} cannot be read: {error}") from error
-    from_host, _, _ = outputs_of(variant.path, split, threads=threads)
-    return outputs_parity(variant.name, from_host, from_device)
+        raise DeviceError(f"the device's outputs for {name} cannot be read: {error}") from error
 
 
-def _check_identity(device: str, variant: Variant, report: BenchmarkReport) -> None:
-    if report.model.sha256 != variant.sha256:
-        raise DeviceError(
-            f"{device} reports on another file than {variant.name} (SHA-256 {report.model.sha256[:12]}…, expected "
-            f"{variant.sha256[:12]}…): measure it again"
-        )
-
-
-def _sized(split: Split, preprocessing: Mapping[str, Any]) -> Split:
-    """The split resized as the variant wants its samples; scale and offset are the device's part."""
-    size = Preprocessing.from_dict(preprocessing).size
-    if size is None:
-        return split
-    resize = Preprocessing(size=size)
-    return Split({name: resize.apply(values) for name, values in split.inputs.items()}, split.labels)
-
-
-def _write_samples(scratch: Path, split: Split) -> Path:
+def _write_samples(folder: Path, split: Split) -> Path:
     """The split as the device reads it: ``x`` or ``x.NAME``, and ``y``."""
-    path = scratch / "samples.npz"
-    names = list(split.inputs)
-    arrays = {"x" if len(names) == 1 else f"x.{name}": values for name, values in split.inputs.items()}
-    if split.labels is not None:
-        arrays["y"] = split.labels
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    path = folder / "samples.npz"
+    single = len(split.inputs) == 1
+    arrays: Mapping[str, Array] = {"x" if single else f"x.{name}": value for name, value in split.inputs.items()}
+    labels = {} if split.labels is None else {"y": split.labels}
+    np.savez(path, **arrays, **labels)  # type: ignore[arg-type]
     return path

@@ -1,227 +1,195 @@
-"""Which variant to ship: limits, ranks, the Pareto front and the reason. Records in, records out."""
+"""Which variant to ship: limits, ranks, the Pareto front and the choice. Records in, records out."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgekit_device import BenchmarkReport
-from edgekit_device.stats import median_interval
-
+from .candidate import EPSILON, Candidate, drop_against, is_as_fast
 from .errors import UsageError, suggest
-from .records import ComparedVariant, Comparison, Evaluation, Failure, Gate, Parity, Variant
+from .records import ComparedVariant, Comparison, Failure, Gate
 from .render import figures
 from .store import RunStore, now
+from .verdict import caveats, measured_on, reason
 
-__all__ = ["DEFAULT_DROP", "Limits", "compare", "compare_variants"]
+__all__ = ["DEFAULT_DROP", "Limits", "compare", "compare_candidates"]
 
 # Without --max-drop the choice still may not lose more than this: one point.
 DEFAULT_DROP = 0.01
-# Medians nearer than this are called equal even when their intervals are narrower: repeated runs of the same file on
-# a quiet machine differ by as much.
-EQUAL_LATENCY = 0.03
-EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a variant must keep: accuracy lost against the baseline (a fraction), median milliseconds, size in KB = 1024 bytes."""
+    """What a variant must keep: accuracy lost against the baseline (a fraction), median milliseconds, size in KB of 1024
+    bytes. Raises UsageError for limits nobody can mean."""
 
     max_drop: float | None = None
     max_latency_ms: float | None = None
     max_size_kb: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse limits nobody can mean."""
+        """Refuse what can only be a slip."""
         if self.max_drop is not None and not -1 <= self.max_drop <= 1:
             raise UsageError(f"expected --max-drop as a fraction such as 0.01 for one point, got {self.max_drop}")
         for name, value in (("--max-latency-ms", self.max_latency_ms), ("--max-size-kb", self.max_size_kb)):
-            if value is not None and not value > 0:
-                raise UsageError(f"expected {name} above 0, got {value}")
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UsageError(f"expected {name} as a number above 0, got {value}")
+
+    @property
+    def allowed_drop(self) -> float:
+        """What the choice may lose, whether or not a limit was set."""
+        return DEFAULT_DROP if self.max_drop is None else self.max_drop
 
     def to_dict(self) -> dict[str, float]:
         """The limits that were set."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A variant with everything known of it."""
-
-    variant: Variant
-    evaluation: Evaluation | None
-    report: BenchmarkReport | None
-
-    @property
-    def accuracy(self) -> float | None:
-        """Measured on the device where that happened, else on the host."""
-        if self.report is not None and self.report.accuracy.accuracy is not None:
-            return self.report.accuracy.accuracy
-        return None if self.evaluation is None else self.evaluation.accuracy
-
-    @property
-    def median_ms(self) -> float | None:
-        return None if self.report is None else self.report.latency.median_ms
-
-
 def compare(
     run: str | os.PathLike[str] | RunStore,
     *,
+    variants: Sequence[str] = (),
     baseline: str | None = None,
     limits: Limits | None = None,
     title: str | None = None,
 ) -> Comparison:
-    """Compare the variants of a run folder by what was measured of them.
+    """Compare the variants of a run folder (or those in ``variants``) by what was measured of them.
 
-    Raises UsageError when there are none, or for a baseline that is not among them.
+    ``baseline`` is float32 where there is one, else the largest. Raises UsageError when there are no variants, or for a
+    name that is not among them.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
-    variants = store.variants()
-    if not variants:
-        raise UsageError(
-            f"{store.folder} has no variants to compare. Make some: edgekit convert MODEL --out {store.folder}"
-        )
-    candidates = [_Candidate(variant, store.evaluation(variant), store.report(variant)) for variant in variants]
-    parities = [store.parity(variant.name) for variant in variants]
-    named = title or Path(store.folder).resolve().name
-    return compare_variants(candidates, baseline=baseline, limits=limits or Limits(), title=named, parities=parities)
-
-
-def compare_variants(
-    candidates: Sequence[_Candidate],
-    *,
-    baseline: str | None,
-    limits: Limits,
-    title: str,
-    parities: Sequence[Parity | None] = (),
-) -> Comparison:
-    """The comparison of ``candidates``, best first."""
-    base = _baseline(candidates, baseline)
-    failures = tuple(failure for item in candidates for failure in _failures(item, base, limits))
-    missing = {failure.variant for failure in failures}
-    front = _pareto_front(candidates)
-    choice = _choose([item for item in candidates if item.variant.name not in missing], base, limits)
-    ordered = _ordered(candidates, choice, missing)
-    lines = tuple(
-        _line(item, rank, base, item.variant.name in front, failures) for rank, item in enumerate(ordered, start=1)
+    candidates = [
+        Candidate(variant, store.evaluation(variant), store.report(variant), store.parity(variant))
+        for variant in store.variants(variants)
+    ]
+    found = compare_candidates(
+        candidates, baseline=baseline, limits=limits, title=title or Path(store.folder).resolve().name
     )
-    gate = Gate(passed=choice is not None, limits=limits.to_dict(), failures=failures)
+    damaged = [] if variants else store.damaged()
+    lost = f"left out, as their files are not the ones that were written: {', '.join(damaged)}. Convert them again"
+    return replace(found, caveats=(*found.caveats, lost)) if damaged else found
+
+
+def compare_candidates(
+    candidates: Sequence[Candidate],
+    *,
+    baseline: str | None = None,
+    limits: Limits | None = None,
+    title: str = "",
+) -> Comparison:
+    """The comparison of ``candidates``, of which there is at least one: the choice first, then by limits and latency."""
+    bounds = limits or Limits()
+    base = _baseline(candidates, baseline)
+    failures = tuple(failure for item in candidates for failure in _failures(item, base, bounds))
+    failing = {failure.variant for failure in failures}
+    front = _pareto_front(candidates)
+    choice = _choose([item for item in candidates if item.name not in failing], base, bounds.allowed_drop)
+    ordered = _ordered(candidates, choice, failing)
     return Comparison(
         title=title,
-        variants=lines,
+        variants=tuple(
+            _line(item, rank, base, item.name in front, failures) for rank, item in enumerate(ordered, start=1)
+        ),
         front=front,
-        choice=None if choice is None else choice.variant.name,
-        reason=_reason(choice, base, candidates, limits),
-        gate=gate,
-        baseline=base.variant.name,
-        measured_on=_measured_on(candidates),
-        caveats=_caveats(candidates, base),
+        choice=None if choice is None else choice.name,
+        reason=reason(choice, base, candidates, failing, bounds.allowed_drop),
+        gate=Gate(passed=choice is not None, limits=bounds.to_dict(), failures=failures),
+        baseline=base.name,
+        measured_on=measured_on(candidates),
+        caveats=caveats(candidates, base),
         evaluations=tuple(item.evaluation for item in ordered if item.evaluation is not None),
-        reports=tuple((item.variant.name, item.report) for item in ordered if item.report is not None),
-        parities=tuple(parity for parity in parities if parity is not None),
+        reports=tuple((item.name, item.report) for item in ordered if item.report is not None),
+        parities=tuple(item.parity for item in ordered if item.parity is not None),
         created=now(),
     )
 
 
-def candidate(
-    variant: Variant, evaluation: Evaluation | None = None, report: BenchmarkReport | None = None
-) -> _Candidate:
-    """A variant with what is known of it, for ``compare_variants``."""
-    return _Candidate(variant, evaluation, report)
+def _baseline(candidates: Sequence[Candidate], wanted: str | None) -> Candidate:
+    by_name = {item.name: item for item in candidates}
+    if wanted is not None and wanted not in by_name:
+        raise UsageError(f"unknown baseline {wanted!r}{suggest(wanted, by_name)}")
+    largest = max(candidates, key=lambda item: item.variant.size_bytes)
+    return by_name[wanted] if wanted is not None else by_name.get("float32", largest)
 
 
-def _baseline(candidates: Sequence[_Candidate], wanted: str | None) -> _Candidate:
-    names = [item.variant.name for item in candidates]
-    if wanted is not None and wanted not in names:
-        raise UsageError(f"unknown baseline {wanted!r}{suggest(wanted, names)}")
-    name = wanted or ("float32" if "float32" in names else names[0])
-    return candidates[names.index(name)]
-
-
-def _drop(item: _Candidate, base: _Candidate) -> float | None:
-    if item.accuracy is None or base.accuracy is None or not _same_data(item, base):
-        return None
-    return base.accuracy - item.accuracy
-
-
-def _same_data(item: _Candidate, base: _Candidate) -> bool:
-    ours, theirs = item.evaluation, base.evaluation
-    return ours is None or theirs is None or ours.data_sha256 == theirs.data_sha256
-
-
-def _failures(item: _Candidate, base: _Candidate, limits: Limits) -> list[Failure]:
+def _failures(item: Candidate, base: Candidate, limits: Limits) -> list[Failure]:
     size_kb = item.variant.size_bytes / 1024
     checks = (
-        ("max_drop", limits.max_drop, _drop(item, base), "fraction", "accuracy"),
-        ("max_latency_ms", limits.max_latency_ms, item.median_ms, "ms", "latency"),
-        ("max_size_kb", limits.max_size_kb, size_kb, "KB", "size"),
+        ("max_drop", limits.max_drop, drop_against(base, item), "fraction", "accuracy lost", "accuracy"),
+        ("max_latency_ms", limits.max_latency_ms, item.median_ms, "ms", "median latency", "latency"),
+        ("max_size_kb", limits.max_size_kb, size_kb, "KB", "size", "size"),
     )
     found = []
-    for name, limit, value, unit, what in checks:
+    for name, limit, value, unit, title, what in checks:
         if limit is None or (value is not None and value <= limit + EPSILON):
             continue
-        shown = f"{what} was not measured" if value is None else f"{figures.limit(name, value, unit)} is over the limit"
-        message = f"{item.variant.name}: {shown} ({name.replace('_', '-')} {figures.limit(name, limit, unit)})"
-        found.append(Failure(item.variant.name, name, limit, value, unit, message))
+        allowed = figures.limit(name, limit, unit)
+        if value is None:
+            message = f"{item.name}: {what} was not measured, and the limit is {allowed}"
+        else:
+            message = f"{item.name}: {title} {figures.limit(name, value, unit)}, over the limit of {allowed}"
+        found.append(Failure(item.name, name, limit, value, unit, message))
     return found
 
 
-def _pareto_front(candidates: Sequence[_Candidate]) -> tuple[str, ...]:
+def _pareto_front(candidates: Sequence[Candidate]) -> tuple[str, ...]:
     """Names that no other beats: nowhere worse, somewhere better, in accuracy, latency and size. A figure that is not
     measured counts as the worst."""
 
-    def costs(item: _Candidate) -> tuple[float, float, float]:
-        worst = float("inf")
-        accuracy = worst if item.accuracy is None else -item.accuracy
-        return accuracy, worst if item.median_ms is None else item.median_ms, item.variant.size_bytes
+    def costs(item: Candidate) -> tuple[float, float, float]:
+        accuracy = math.inf if item.accuracy is None else -item.accuracy
+        return accuracy, math.inf if item.median_ms is None else item.median_ms, item.variant.size_bytes
 
-    def beaten(mine: tuple[float, ...]) -> bool:
-        return any(
-            all(a <= b for a, b in zip(costs(other), mine, strict=True)) and costs(other) != mine
-            for other in candidates
-        )
+    def is_beaten(mine: tuple[float, ...]) -> bool:
+        others = (costs(other) for other in candidates)
+        return any(other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in others)
 
-    return tuple(item.variant.name for item in candidates if not beaten(costs(item)))
+    return tuple(item.name for item in candidates if not is_beaten(costs(item)))
 
 
-def _choose(meeting: Sequence[_Candidate], base: _Candidate, limits: Limits) -> _Candidate | None:
-    """The fastest that keeps its accuracy; among those no slower than can be told, the smallest."""
-    allowed = limits.max_drop if limits.max_drop is not None else DEFAULT_DROP
-    kept = [item for item in meeting if (_drop(item, base) or 0.0) <= allowed + EPSILON]
-    pool = kept or list(meeting)
+def _choose(meeting: Sequence[Candidate], base: Candidate, allowed_drop: float) -> Candidate | None:
+    """Of those that keep their accuracy the fastest; of those no slower as far as can be told, the smallest.
+
+    Where none is known to keep it, those that lose least stand in; what was not measured comes last in everything.
+    """
+    drops = {item.name: drop_against(base, item) for item in meeting}
+    known = [drop for drop in drops.values() if drop is not None]
+    bound = max(allowed_drop, min(known)) if known else math.inf
+    pool = [item for item in meeting if _known(drops[item.name], math.inf) <= bound + EPSILON]
     if not pool:
         return None
-    measured = [item for item in pool if item.median_ms is not None]
-    if not measured:
-        return min(pool, key=lambda item: (item.variant.size_bytes, -(item.accuracy or 0.0)))
-    fastest = min(measured, key=lambda item: item.median_ms or 0.0)
-    equal = [item for item in measured if _no_slower(item, fastest)]
-    return min(equal, key=lambda item: (item.variant.size_bytes, item.median_ms or 0.0, -(item.accuracy or 0.0)))
+    timed = [item for item in pool if item.median_ms is not None]
+    if timed:
+        fastest = min(timed, key=lambda item: _known(item.median_ms, math.inf))
+        pool = [item for item in timed if is_as_fast(item, fastest)]
+    return min(
+        pool,
+        key=lambda item: (
+            item.variant.size_bytes,
+            _known(item.median_ms, math.inf),
+            -_known(item.accuracy, 0.0),
+            item.name,
+        ),
+    )
 
 
-def _no_slower(item: _Candidate, fastest: _Candidate) -> bool:
-    """Whether the difference is within EQUAL_LATENCY, or the medians' confidence intervals overlap."""
-    if item.median_ms is None or fastest.median_ms is None or item.report is None or fastest.report is None:
-        return False
-    if item.median_ms <= fastest.median_ms * (1 + EQUAL_LATENCY):
-        return True
-    mine, best = (median_interval(r.latency.samples_ms, r.latency.count) for r in (item.report, fastest.report))
-    return mine is not None and best is not None and mine[0] <= best[1]
+def _known(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
 
 
-def _ordered(candidates: Sequence[_Candidate], choice: _Candidate | None, missing: set[str]) -> list[_Candidate]:
-    def place(item: _Candidate) -> tuple[bool, bool, float, float]:
-        latency = float("inf") if item.median_ms is None else item.median_ms
-        return item is not choice, item.variant.name in missing, latency, item.variant.size_bytes
+def _ordered(candidates: Sequence[Candidate], choice: Candidate | None, failing: set[str]) -> list[Candidate]:
+    def place(item: Candidate) -> tuple[bool, bool, float, float, str]:
+        latency = _known(item.median_ms, math.inf)
+        return item is not choice, item.name in failing, latency, item.variant.size_bytes, item.name
 
     return sorted(candidates, key=place)
 
 
-def _line(
-    item: _Candidate, rank: int, base: _Candidate, on_front: bool, failures: Sequence[Failure]
-) -> ComparedVariant:
+def _line(item: Candidate, rank: int, base: Candidate, on_front: bool, failures: Sequence[Failure]) -> ComparedVariant:
     variant, evaluation, report = item.variant, item.evaluation, item.report
     line = ComparedVariant(
         name=variant.name,
@@ -229,7 +197,7 @@ def _line(
         size_bytes=variant.size_bytes,
         zipped_bytes=variant.zipped_bytes,
         accuracy=item.accuracy,
-        drop=_drop(item, base),
+        drop=drop_against(base, item),
         on_front=on_front,
         failures=tuple(failure.message for failure in failures if failure.variant == variant.name),
     )
@@ -237,102 +205,13 @@ def _line(
         line = replace(line, agreement=evaluation.agreement, top5=evaluation.top5)
     if report is not None:
         latency = report.latency
-        speedup = base.median_ms / item.median_ms if base.median_ms and item.median_ms else None
         line = replace(
             line,
             median_ms=latency.median_ms,
             p95_ms=latency.p95_ms,
             first_ms=latency.first_ms,
             peak_rss_mb=report.memory.peak_rss_mb,
-            speedup=speedup,
+            speedup=base.median_ms / item.median_ms if base.median_ms and item.median_ms else None,
             runtime=f"{report.runtime.name} {report.runtime.version}".strip(),
         )
     return line
-
-
-def _reason(choice: _Candidate | None, base: _Candidate, candidates: Sequence[_Candidate], limits: Limits) -> str:
-    if choice is None:
-        return f"none of the {len(candidates)} variants meets every limit"
-    if choice is base:
-        return f"{base.variant.name} itself: {_why_not_smaller(base, candidates, limits)}"
-    parts = []
-    if choice.median_ms and base.median_ms:
-        parts.append(
-            f"{figures.change(base.median_ms / choice.median_ms)} ({figures.milliseconds(choice.median_ms)} against "
-            f"{figures.milliseconds(base.median_ms)})"
-        )
-    parts.append(f"{figures.ratio(base.variant.size_bytes / choice.variant.size_bytes)} smaller")
-    drop = _drop(choice, base)
-    if drop is not None:
-        parts.append(
-            f"accuracy {figures.points(-drop)} ({figures.percent(choice.accuracy)} against {figures.percent(base.accuracy)})"
-        )
-    return f"against {base.variant.name}: " + ", ".join(parts)
-
-
-def _why_not_smaller(base: _Candidate, candidates: Sequence[_Candidate], limits: Limits) -> str:
-    if len(candidates) == 1:
-        return "there is no other variant"
-    allowed = limits.max_drop if limits.max_drop is not None else DEFAULT_DROP
-    lossy = [item.variant.name for item in candidates if (_drop(item, base) or 0.0) > allowed + EPSILON]
-    lost = f"; {', '.join(lossy)} lose more than {figures.points(allowed).lstrip('+')}" if lossy else ""
-    return f"no other variant is both faster here and within the limits{lost}"
-
-
-def _measured_on(candidates: Sequence[_Candidate]) -> Mapping[str, str]:
-    report = next((item.report for item in candidates if item.report is not None), None)
-    if report is None:
-        return {}
-    board, runtime = report.board, report.runtime
-    facts = {
-        "board": board.model or board.cpu,
-        "cpu": board.cpu,
-        "cores": str(board.cores or ""),
-        "governor": board.governor,
-        "temperature": figures.celsius(board.temperature_c) if board.temperature_c is not None else "",
-        "throttling": board.throttling,
-        "runtime": f"{runtime.name} {runtime.version}".strip(),
-        "delegate": runtime.delegate,
-        "threads": str(runtime.threads),
-        "system": board.system,
-    }
-    return {name: value for name, value in facts.items() if value}
-
-
-def _caveats(candidates: Sequence[_Candidate], base: _Candidate) -> tuple[str, ...]:
-    found = []
-    reports = [item.report for item in candidates if item.report is not None]
-    for what, values in (
-        ("runtimes", {f"{r.runtime.name} {r.runtime.version}" for r in reports}),
-        ("thread counts", {r.runtime.threads for r in reports}),
-        ("boards", {(r.board.model, r.board.cpu) for r in reports}),
-        ("governors", {r.board.governor for r in reports}),
-    ):
-        if len(values) > 1:
-            found.append(
-                f"latencies were measured on different {what}: they are not comparable. Measure again together"
-            )
-    unmeasured = [item.variant.name for item in candidates if item.report is None]
-    if unmeasured:
-        found.append(f"latency was not measured for {', '.join(unmeasured)}: edgekit bench RUN")
-    blind = [item.variant.name for item in candidates if item.accuracy is None]
-    if blind:
-        found.append(f"accuracy was not measured for {', '.join(blind)}: edgekit evaluate RUN --data D")
-    if any(not _same_data(item, base) for item in candidates):
-        found.append("accuracies were measured on different data: evaluate every variant on the same")
-    slower = [
-        item.variant.name
-        for item in candidates
-        if item is not base
-        and item.median_ms
-        and base.median_ms
-        and item.median_ms > base.median_ms * (1 + EQUAL_LATENCY)
-    ]
-    if slower:
-        found.append(f"slower here than {base.variant.name}: {', '.join(slower)}")
-    counts = {item.evaluation.count for item in candidates if item.evaluation is not None}
-    if counts and min(counts) < 1000:
-        found.append(
-            f"accuracy is measured on {min(counts)} samples: one sample is {figures.points(1 / min(counts)).lstrip('+')}"
-        )
-    return tuple(found)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from edgekit_converters.zoo import ARCHITECTURES
+
 from .comparison import Limits
+from .conversion import ConversionRequest
 from .data import Preprocessing, parse_size
+from .devices import DEVICES, BenchRequest
 from .errors import UsageError, suggest
+from .recipe import find_recipes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -74,6 +81,11 @@ class BenchSection:
     runs: int = 0
     deadline_s: float = 900.0
 
+    @property
+    def request(self) -> BenchRequest:
+        """What the device is asked; raises UsageError for what no device can do."""
+        return BenchRequest(self.threads, self.runtime, self.runs or None, None, self.deadline_s)
+
 
 @dataclass(frozen=True)
 class CompareSection:
@@ -92,7 +104,8 @@ class CompareSection:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole ``edgekit.toml``; relative paths in it are relative to the file."""
+    """A whole ``edgekit.toml``. Where data and model lie may be said relative to the file; ``out`` is relative to where
+    one stands, as ``--out`` is."""
 
     name: str = ""
     out: str = ""
@@ -109,6 +122,20 @@ class RunConfig:
         """The preprocessing of ``[data]``."""
         size = parse_size(self.data.size) if self.data.size else None
         return Preprocessing(self.data.scale, self.data.offset, size)
+
+    @property
+    def conversion(self) -> ConversionRequest:
+        """What ``[convert]`` asks for."""
+        section = self.convert
+        return ConversionRequest(
+            find_recipes(section.recipes),
+            section.input_type,
+            section.output_type,
+            self.preprocessing,
+            section.calibration_samples or None,
+            self.seed,
+            trust=self.model.trust,
+        )
 
     def beside(self, path: str) -> str:
         """``path`` as seen from the configuration's folder, where it names something there; else as it is."""
@@ -166,7 +193,9 @@ def _value(path: Path, key: str, value: Any, kind: str) -> Any:
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if kind.startswith("float") and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if math.isfinite(value):
+            return float(value)
+        raise UsageError(f"{path}: expected a finite number for {key}, got {value}")
     if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     wanted = {"str": "text", "bool": "true or false", "int": "a whole number of at least 0"}.get(
@@ -176,10 +205,30 @@ def _value(path: Path, key: str, value: Any, kind: str) -> Any:
 
 
 def _check(path: Path, config: RunConfig) -> None:
+    """Refuse now what would fail after minutes of training."""
     if not config.data.source:
         raise UsageError(f'{path}: expected [data] source = "digits", an .npz, a folder or module:function, got none')
-    if bool(config.model.path) == bool(config.model.architecture):
+    if not re.fullmatch(r"[\w][\w .-]*", config.name):
+        raise UsageError(f"{path}: expected a name of letters, digits, '-', '_' and '.', got {config.name!r}")
+    _check_model(path, config.model)
+    try:
+        _ = config.preprocessing, config.compare.limits, config.bench.request, config.conversion
+        if config.bench.device not in DEVICES:
+            raise UsageError(f"unknown device {config.bench.device!r}{suggest(config.bench.device, DEVICES)}")
+    except UsageError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _check_model(path: Path, model: ModelSection) -> None:
+    if bool(model.path) == bool(model.architecture):
+        got = "both" if model.path else "neither"
+        raise UsageError(f"{path}: expected [model] with either a path or an architecture, got {got}")
+    if model.architecture and model.architecture not in ARCHITECTURES:
         raise UsageError(
-            f"{path}: expected [model] with either a path or an architecture, got {'both' if config.model.path else 'neither'}"
+            f"{path}: unknown architecture {model.architecture!r}{suggest(model.architecture, ARCHITECTURES)}"
         )
-    _ = config.preprocessing, config.compare.limits
+    for name, value in (("epochs", model.epochs), ("batch_size", model.batch_size)):
+        if value < 1:
+            raise UsageError(f"{path}: expected model.{name} of at least 1, got {value}")
+    if not model.learning_rate > 0:
+        raise UsageError(f"{path}: expected a model.learning_rate above 0, got {model.learning_rate}")

@@ -9,7 +9,8 @@ import platform
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,19 @@ from edgekit_converters import ConverterError, Worker
 from edgekit_device.embedded import append_note
 
 from .boundary import host_error, translated
+from .choices import IO_TYPES
 from .data import Calibration, Dataset, Preprocessing, draw_calibration, load_data
 from .errors import ConversionError, EdgekitError, UsageError
 from .progress import Progress, Silent
 from .recipe import Recipe, find_recipes
 from .records import Variant
-from .store import RunStore, file_sha256, write_atomically
+from .results import Results
+from .store import FLOAT_FILE, RunStore, file_sha256, write_atomically
 
-__all__ = ["IO_TYPES", "Conversion", "ConversionRequest", "Conversions", "convert"]
+__all__ = ["Conversion", "ConversionRequest", "convert", "convert_run"]
 
-IO_TYPES = ("float32", "int8", "uint8")
-FLOAT_FILE = "float.tflite"
+MOST_LABELS = 2000  # class names that travel inside a variant
+VERSIONED = ("tensorflow", "keras", "tf_keras", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,6 @@ class Conversion:
 
     variant: Variant
     tflite: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Conversions(Sequence[Conversion]):
-    """What was made, in the order asked for, and the error of every recipe that failed."""
-
-    made: tuple[Conversion, ...]
-    failures: Mapping[str, EdgekitError] = field(default_factory=dict)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.made[index]
-
-    def __len__(self) -> int:
-        return len(self.made)
-
-    def named(self, name: str) -> Conversion:
-        """The conversion called ``name``; raises KeyError."""
-        return {item.variant.name: item for item in self.made}[name]
 
 
 @dataclass(frozen=True)
@@ -90,7 +75,7 @@ def convert(
     *,
     data: Any = None,
     recipes: Sequence[str] = ("float32", "int8"),
-    out: str | os.PathLike[str] | RunStore | None = None,
+    out: str | os.PathLike[str] | None = None,
     input_type: str = "float32",
     output_type: str = "float32",
     preprocessing: Preprocessing | None = None,
@@ -98,8 +83,9 @@ def convert(
     seed: int = 0,
     batch: int = 1,
     trust: bool = False,
+    data_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-) -> Conversions:
+) -> Results[Conversion]:
     """Convert ``model`` by every recipe and return bytes with records.
 
     ``model`` is a Keras 3 or Keras 2 model in memory, or the path of a ``.keras``, ``.h5``, SavedModel folder or float
@@ -109,40 +95,30 @@ def convert(
     A recipe that fails does not stop the others: its error is in ``failures``. Raises that error when all failed,
     UsageError for unknown names, DataError for data that does not fit, ModelInputError for an unreadable model.
     """
+    wanted = preprocessing or Preprocessing()
     request = ConversionRequest(
-        find_recipes(recipes),
-        input_type,
-        output_type,
-        preprocessing or Preprocessing(),
-        calibration_count,
-        seed,
-        batch,
-        trust,
+        find_recipes(recipes), input_type, output_type, wanted, calibration_count, seed, batch, trust
     )
-    dataset = None if data is None else load_data(data)
-    store = out if isinstance(out, RunStore) or out is None else RunStore.create(out)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch, translated():
-        job = _Job(model, request, dataset, store, Path(scratch), progress or Silent())
-        result = job.run()
-    if not result.made:
-        raise next(iter(result.failures.values()))
-    return result
+    _kind(model)  # a wrong model is said before the data is read and a folder made
+    dataset = None if data is None else load_data(data, size=wanted.size, folder=data_folder)
+    job = _Job(model, request, dataset, progress or Silent())
+    store = None if out is None else RunStore.create(out)
+    with nullcontext() if store is None else store.locked():
+        return job.run(store).or_raise()
+
+
+def convert_run(
+    store: RunStore, model: Any, request: ConversionRequest, dataset: Dataset | None, progress: Progress
+) -> Results[Conversion]:
+    """Convert ``model`` into a run whose lock is held; raises like ``convert``."""
+    return _Job(model, request, dataset, progress).run(store).or_raise()
 
 
 class _Job:
-    """One call of ``convert``: its scratch folder, and what is worked out once for all recipes."""
+    """One conversion: what is worked out once for all recipes, and where it goes."""
 
-    def __init__(
-        self,
-        model: Any,
-        request: ConversionRequest,
-        dataset: Dataset | None,
-        store: RunStore | None,
-        scratch: Path,
-        progress: Progress,
-    ) -> None:
-        self.model, self.request, self.dataset = model, request, dataset
-        self.store, self.scratch, self.progress = store, scratch, progress
+    def __init__(self, model: Any, request: ConversionRequest, dataset: Dataset | None, progress: Progress) -> None:
+        self.model, self.request, self.dataset, self.progress = model, request, dataset, progress
         self.kind = _kind(model)
         self.source: dict[str, Any] = {
             "kind": self.kind,
@@ -150,26 +126,19 @@ class _Job:
             "name": _source_name(model),
         }
         self.calibration = self._draw()
-        self.export_s = 0.0
+        self.store: RunStore | None = None
+        self.scratch = Path()
 
-    def run(self) -> Conversions:
-        made: dict[str, Conversion] = {}
-        for recipe in self.request.recipes:
-            kept = self._kept(recipe)
-            if kept is not None:
-                self.progress.note(f"{recipe.name}: made before, kept")
-                made[recipe.name] = kept
-        wanted = [recipe for recipe in self.request.recipes if recipe.name not in made]
-        failures: dict[str, EdgekitError] = {}
-        if wanted:
-            float_model = self._float_model()
-            for recipe, outcome in self._quantized(float_model, wanted):
-                if isinstance(outcome, Conversion):
-                    made[recipe.name] = outcome
-                else:
-                    failures[recipe.name] = outcome
-        ordered = tuple(made[recipe.name] for recipe in self.request.recipes if recipe.name in made)
-        return Conversions(ordered, failures)
+    def run(self, store: RunStore | None) -> Results[Conversion]:
+        """Make what ``store`` does not have yet; raises only what stops every recipe."""
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch, translated():
+            self.store, self.scratch = store, Path(scratch)
+            made = {recipe.name: kept for recipe in self.request.recipes if (kept := self._kept(recipe)) is not None}
+            wanted = [recipe for recipe in self.request.recipes if recipe.name not in made]
+            failures = self._make(wanted, made) if wanted else {}
+        return Results(
+            {recipe.name: made[recipe.name] for recipe in self.request.recipes if recipe.name in made}, failures
+        )
 
     # -- the data -----------------------------------------------------------------------------------------------
 
@@ -199,56 +168,48 @@ class _Job:
     def _shapes(self) -> dict[str, list[int]]:
         """Sample shapes, for models that leave some dimensions open."""
         split = None if self.dataset is None else self.dataset.train or self.dataset.test
-        if split is None:
-            return {}
-        first = split.take([0])
-        applied = {name: self.request.preprocessing.apply(values) for name, values in first.inputs.items()}
-        return {name: list(values.shape[1:]) for name, values in applied.items()}
+        first = {} if split is None else split.take([0]).inputs
+        return {name: list(self.request.preprocessing.apply(values).shape[1:]) for name, values in first.items()}
 
     # -- the float model ----------------------------------------------------------------------------------------
 
     def _float_model(self) -> Path:
-        """The one float export all recipes start from; kept in the run with the key of what made it."""
-        if self.kind == "tflite":
-            return Path(os.fspath(self.model))
+        """The one float model all recipes start from; kept in the run with the key of what made it."""
         key = _digest(
             {"source": self.source["sha256"], "batch": self.request.batch, "shapes": self._shapes(), **_versions()}
         )
-        if self.store is not None and self.store.read_json("float.json") is not None:
-            known = self.store.read_json("float.json")
+        known = {} if self.store is None else self.store.read_facts("float.json")
+        if self.store is not None and known.get("key") == key:
             path = self.store.folder / FLOAT_FILE
-            if known.get("key") == key and path.is_file() and file_sha256(path) == known.get("sha256"):
-                self.progress.note("float export: made before, kept")
+            if path.is_file() and file_sha256(path) == known.get("sha256"):
+                if self.kind != "tflite":
+                    self.progress.note("float export: made before, kept")
+                self.source.update(known.get("source") or {})
                 return path
-        return self._export(key)
+        made = Path(os.fspath(self.model)) if self.kind == "tflite" else self._export()
+        if self.store is None:
+            return made
+        path = write_atomically(self.store.folder / FLOAT_FILE, made.read_bytes())
+        self.store.write_json("float.json", {"key": key, "sha256": file_sha256(path), "source": self.source})
+        return path
 
-    def _export(self, key: str) -> Path:
+    def _export(self) -> Path:
         started = time.perf_counter()
         self.progress.step("exporting the float model")
-        model = self._on_disk()
         out = self.scratch / FLOAT_FILE
         with Worker() as worker:
             result = worker.call(
                 "export",
-                model=str(model),
+                model=str(self._on_disk()),
                 out=str(out),
                 batch=self.request.batch,
                 shapes=self._shapes(),
                 trust=self.request.trust,
             )
-        self.export_s = time.perf_counter() - started
         self.source["framework"] = result.get("framework")
-        if self.store is None:
-            return out
-        path = write_atomically(self.store.folder / FLOAT_FILE, out.read_bytes())
-        facts = {
-            "key": key,
-            "sha256": file_sha256(path),
-            "max_abs_diff": result.get("max_abs_diff"),
-            "source": self.source,
-        }
-        self.store.write_json("float.json", facts)
-        return path
+        self.source["max_abs_diff"] = result.get("max_abs_diff")
+        self.source["export_s"] = round(time.perf_counter() - started, 4)
+        return out
 
     def _on_disk(self) -> Path:
         """The model's path; one in memory is traced into the scratch folder, where another process can read it."""
@@ -262,23 +223,25 @@ class _Job:
 
     # -- the variants -------------------------------------------------------------------------------------------
 
-    def _quantized(
-        self, float_model: Path, wanted: Sequence[Recipe]
-    ) -> Iterator[tuple[Recipe, Conversion | EdgekitError]]:
+    def _make(self, wanted: Sequence[Recipe], made: dict[str, Conversion]) -> dict[str, EdgekitError]:
+        """Add every variant of ``wanted`` to ``made``; returns the errors of those that fail."""
+        failures: dict[str, EdgekitError] = {}
+        float_model = self._float_model()
         with Worker() as worker:
             for number, recipe in enumerate(wanted):
                 self.progress.step(f"converting to {recipe.name}")
                 self.progress.update(number, len(wanted))
-                started = time.perf_counter()
                 try:
-                    yield recipe, self._one(worker, float_model, recipe, started)
-                except (ConverterError, ConversionError) as error:
-                    failure = host_error(error) if isinstance(error, ConverterError) else error
-                    self.progress.note(f"{recipe.name}: failed: {failure}")
-                    yield recipe, failure
+                    made[recipe.name] = self._one(worker, float_model, recipe)
+                except ConverterError as error:
+                    failures[recipe.name] = host_error(error)
+                except ConversionError as error:
+                    failures[recipe.name] = error
             self.progress.update(len(wanted), len(wanted))
+        return failures
 
-    def _one(self, worker: Worker, float_model: Path, recipe: Recipe, started: float) -> Conversion:
+    def _one(self, worker: Worker, float_model: Path, recipe: Recipe) -> Conversion:
+        started = time.perf_counter()
         out = self.scratch / f"{recipe.name}.tflite"
         samples = self._samples_file() if recipe.calibrated else None
         result = worker.call(
@@ -302,7 +265,7 @@ class _Job:
             input_type=str(result["input_type"]),
             output_type=str(result["output_type"]),
             quantizer=str(result["quantizer"]),
-            source={**self.source, "export_s": round(self.export_s, 4)},
+            source=dict(self.source),
             calibration=self._calibration_facts(recipe),
             preprocessing=self.request.preprocessing.to_dict(),
             versions=_versions(),
@@ -320,6 +283,7 @@ class _Job:
         if known.key != self._key(recipe):
             self.progress.note(f"{recipe.name}: made before from other inputs, made again")
             return None
+        self.progress.note(f"{recipe.name}: made before, kept")
         return Conversion(replace(known, reused=True), self.store.variant_path(recipe.name).read_bytes())
 
     def _key(self, recipe: Recipe) -> str:
@@ -352,7 +316,7 @@ class _Job:
             "calibration": self._calibration_facts(recipe),
         }
         labels = self.dataset.labels if self.dataset is not None else ()
-        return {**note, "labels": list(labels)} if 0 < len(labels) <= 2000 else note
+        return {**note, "labels": list(labels)} if 0 < len(labels) <= MOST_LABELS else note
 
 
 def _kind(model: Any) -> str:
@@ -394,7 +358,7 @@ def _versions() -> dict[str, str]:
     from importlib import metadata
 
     found = {"edgekit": _edgekit_version(), "python": platform.python_version()}
-    for name in ("tensorflow", "keras", "tf_keras", "ai-edge-quantizer", "ai-edge-litert", "numpy"):
+    for name in VERSIONED:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

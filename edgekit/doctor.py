@@ -8,7 +8,6 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from .devices.local import LocalTransport, device_python
 from .errors import EdgekitError
 
 __all__ = ["Check", "examine"]
@@ -29,6 +28,9 @@ PACKAGES = (
     ("pillow", False, "image folders and --size", 'pip install "edgekit[images]"'),
     ("scikit-learn", False, "the digits data", 'pip install "edgekit[examples]"'),
 )
+
+
+DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,8 @@ def examine() -> list[Check]:
 
 def _python() -> Check:
     ok = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    return Check(
-        "python", ok, True, platform.python_version(), "TensorFlow has wheels for 3.10 to 3.13", "use one of them"
-    )
+    purpose, fix = "TensorFlow has wheels for Python 3.10 to 3.13", "install edgekit with one of these"
+    return Check("python", ok, True, platform.python_version(), purpose, fix)
 
 
 def _package(name: str, required: bool, purpose: str, fix: str) -> Check:
@@ -69,15 +70,24 @@ def _device() -> Check:
     """Start the local device process and ask it which runtimes it has."""
     name, purpose, fix = "local device", "measuring on this machine", "scripts/install, or set EDGEKIT_DEVICE_PYTHON"
     try:
-        python = device_python()
-        transport = LocalTransport(python)
-        try:
-            completed = transport.run(["info", "--json"], deadline_s=60)
-        finally:
-            transport.close()
-        runtimes = json.loads(completed.stdout)["runtimes"] if completed.exit_code == 0 else {}
-    except (EdgekitError, ValueError, KeyError, TypeError) as error:
-        return Check(name, False, False, str(error), purpose, fix)
-    found = ", ".join(f"{runtime} {version}" for runtime, version in runtimes.items())
-    shown = f"{found} in {python}" if found else f"no runtime in {python}"
-    return Check(name, bool(found), False, shown, purpose, fix)
+        python, runtimes = _ask_device()
+    except (EdgekitError, ImportError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Check(name, False, False, f"does not answer: {error}", purpose, fix)
+    shown = f"{', '.join(runtimes) or 'no runtime'} in {python}"
+    return Check(name, bool(runtimes), False, shown, purpose, fix)
+
+
+def _ask_device() -> tuple[str, list[str]]:
+    """The device's Python and its runtimes; raises what a broken device or a missing package leads to."""
+    from contextlib import closing
+
+    from edgekit_device.report import clean_text
+
+    from .devices import LocalTransport
+
+    with closing(LocalTransport()) as transport:
+        completed = transport.run(["info", "--json"], deadline_s=DEADLINE_S)
+        if completed.exit_code != 0:
+            raise ValueError(clean_text(completed.stderr[-300:]) or f"exit {completed.exit_code}")
+        found = json.loads(completed.stdout)["runtimes"]
+        return transport.python, [clean_text(f"{runtime} {version}") for runtime, version in found.items()]

@@ -1,10 +1,9 @@
-"""Errors of the host SDK.
+"""Errors of the host SDK. A limit that is not met is no error: ``Comparison.gate`` says so, and the command exits with 1.
 
 EdgekitError
 ├── UsageError              what was asked for cannot be: an unknown name, a contradiction, a missing option   (exit 2)
 │   ├── DataError           the data is missing, empty, of the wrong shape or dtype, or not finite             (exit 2)
 │   └── ModelInputError     the model file is missing, of an unknown kind, or broken                           (exit 2)
-├── GateError               a limit was not met                                                                (exit 1)
 ├── ConversionError         the converter failed, or what it made is not what was promised                     (exit 3)
 ├── StoreError              the run folder cannot be written or read                                           (exit 3)
 ├── DeviceError             the device process crashed, hung or answered rubbish                               (exit 3)
@@ -21,7 +20,6 @@ __all__ = [
     "DataError",
     "DeviceError",
     "EdgekitError",
-    "GateError",
     "MissingExtraError",
     "ModelInputError",
     "StoreError",
@@ -48,12 +46,6 @@ class DataError(UsageError):
 
 class ModelInputError(UsageError):
     """The model given cannot be read."""
-
-
-class GateError(EdgekitError):
-    """A limit the user set was not met."""
-
-    exit_code = 1
 
 
 class ConversionError(EdgekitError):

@@ -16,10 +16,11 @@ from .benchmark import bench_run
 from .boundary import translated
 from .comparison import compare
 from .config import RunConfig, load_config
-from .conversion import convert
-from .data import Dataset, Split, load_data
+from .conversion import convert_run
+from .data import Dataset, Split, load_data, resize
+from .devices import open_device
 from .errors import DataError, EdgekitError
-from .evaluation import evaluate_run
+from .evaluation import evaluate_run, load_test
 from .progress import Progress, Silent
 from .records import Comparison
 from .render import render_html, render_markdown
@@ -41,7 +42,7 @@ def run(
     config: str | os.PathLike[str] | RunConfig,
     *,
     out: str | os.PathLike[str] | None = None,
-    data_folder: str | None = None,
+    data_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run an ``edgekit.toml`` from data to report; ``out`` overrides its run folder, ``data_folder`` where its data lies.
@@ -51,45 +52,25 @@ def run(
     """
     settings = config if isinstance(config, RunConfig) else load_config(Path(config))
     shown = progress or Silent()
+    shown.step("loading the data")
+    dataset = _limited(_load(settings, data_folder), settings.data.test_limit, settings.seed)
+    test, labels = load_test(dataset)
     store = RunStore.create(out or settings.out or Path("runs") / settings.name)
-    with store.locked():
-        shown.step("loading the data")
-        dataset = _limited(_load(settings, data_folder), settings.data.test_limit, settings.seed)
+    with open_device(settings.bench.device) as device, store.locked():
         model = _model(settings, dataset, store, shown)
-        convert_ = settings.convert
-        conversions = convert(
-            model,
-            data=dataset,
-            recipes=convert_.recipes,
-            out=store,
-            input_type=convert_.input_type,
-            output_type=convert_.output_type,
-            preprocessing=settings.preprocessing,
-            calibration_count=convert_.calibration_samples or None,
-            seed=settings.seed,
-            trust=settings.model.trust,
-            progress=shown,
-        )
-        names = [item.variant.name for item in conversions]
-        evaluate_run(store, dataset, names=names, progress=shown)
-        bench_ = settings.bench
-        _, broken = bench_run(
-            store,
-            device=bench_.device,
-            names=names,
-            threads=bench_.threads,
-            runtime=bench_.runtime,
-            runs=bench_.runs or None,
-            data=dataset,
-            deadline_s=bench_.deadline_s,
-            again=False,
-            progress=shown,
-        )
+        made = convert_run(store, model, settings.conversion, dataset, shown)
+        variants = [item.variant for item in made]
+        evaluated = evaluate_run(store, variants, test, labels, progress=shown)
+        measured = bench_run(store, variants, device, settings.bench.request, split=test, again=False, progress=shown)
         comparison = compare(
-            store, baseline=settings.compare.baseline or None, limits=settings.compare.limits, title=settings.name
+            store,
+            variants=[variant.name for variant in variants],
+            baseline=settings.compare.baseline or None,
+            limits=settings.compare.limits,
+            title=settings.name,
         )
         write_report(store, comparison)
-    return RunResult(store.folder, comparison, {**conversions.failures, **broken})
+    return RunResult(store.folder, comparison, {**made.failures, **evaluated.failures, **measured.failures})
 
 
 def write_report(store: RunStore, comparison: Comparison) -> tuple[Path, Path, Path]:
@@ -101,10 +82,9 @@ def write_report(store: RunStore, comparison: Comparison) -> tuple[Path, Path, P
     )
 
 
-def _load(settings: RunConfig, data_folder: str | None) -> Dataset:
-    folder = data_folder or settings.data.folder or None
-    source = settings.beside(settings.data.source)
-    return load_data(source, size=settings.preprocessing.size, folder=folder)
+def _load(settings: RunConfig, data_folder: str | os.PathLike[str] | None) -> Dataset:
+    folder = data_folder or (settings.beside(settings.data.folder) if settings.data.folder else None)
+    return load_data(settings.beside(settings.data.source), size=settings.preprocessing.size, folder=folder)
 
 
 def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
@@ -124,9 +104,8 @@ def _model(settings: RunConfig, dataset: Dataset, store: RunStore, progress: Pro
         raise DataError(f"{dataset.name} has no labelled training samples: give x_train and y_train, or a [model] path")
     path = store.folder / "model.keras"
     recipe = _training(settings, train)
-    known = store.read_json("model.json")
-    same = isinstance(known, dict) and known.get("training") == recipe
-    if same and path.is_file() and file_sha256(path) == known["sha256"]:
+    known = store.read_facts("model.json")
+    if known.get("training") == recipe and path.is_file() and file_sha256(path) == known.get("sha256"):
         progress.note("model: trained before, kept")
         return str(path)
     progress.step(f"training {settings.model.architecture} on {train.count} samples")
@@ -163,7 +142,4 @@ def _training(settings: RunConfig, train: Split) -> dict[str, Any]:
 def _only_input(settings: RunConfig, train: Split) -> Any:
     if len(train.inputs) != 1:
         raise DataError(f"expected one input to train a classifier on, got {sorted(train.inputs)}")
-    values = next(iter(train.inputs.values()))
-    if settings.preprocessing.size is None:
-        return values
-    return type(settings.preprocessing)(size=settings.preprocessing.size).apply(values)
+    return next(iter(resize(train, settings.preprocessing.size).inputs.values()))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgekit_device import BenchmarkReport
 
 from .errors import StoreError
+from .plain import plain_json
 
 __all__ = [
     "ClassScore",
@@ -65,8 +67,9 @@ class ClassScore:
 class Evaluation:
     """How right a variant is on held-out data, as fractions between 0 and 1; None where the task has no such figure.
 
-    ``agreement`` is the share of samples on which it answers as the float model does. ``confusion[i][j]`` counts
-    samples of class i answered as class j.
+    ``top5`` is None for five classes or fewer, where it could not be wrong. ``agreement`` is the share of samples on
+    which the variant answers as the float model does. ``confusion[i][j]`` counts samples of class i answered as class j.
+    Of several outputs the first is evaluated.
     """
 
     variant: str
@@ -95,6 +98,7 @@ class Parity:
     identical: float
     max_abs_diff: float
     same_answer: float | None = None
+    model_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,26 +170,35 @@ class Comparison:
 
 def to_dict(record: Any) -> dict[str, Any]:
     """A record as plain JSON values."""
-    return dataclasses.asdict(record)
-
-
-_NESTED: dict[str, Any] = {"per_class": ClassScore}
+    plain: dict[str, Any] = plain_json(dataclasses.asdict(record))
+    return plain
 
 
 def from_dict(record: type[Record], raw: object) -> Record:
-    """Read a flat record back, ignoring unknown fields; raises StoreError when a required field is missing."""
+    """Read a record back, ignoring unknown fields; raises StoreError when one is missing or of the wrong type."""
     if not isinstance(raw, Mapping):
         raise StoreError(f"expected a {record.__name__} object, got {type(raw).__name__}")
-    names = {item.name for item in dataclasses.fields(record)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {name: value for name, value in raw.items() if name in names}
-    for name, nested in _NESTED.items():
-        if name in values:
-            values[name] = tuple(from_dict(nested, item) for item in values[name])
+    hints = get_type_hints(record)
     try:
-        return record(**{name: _frozen(value) for name, value in values.items()})
+        return record(**{name: _value(value, hints[name]) for name, value in raw.items() if name in hints})
     except TypeError as error:
-        raise StoreError(f"a {record.__name__} record is incomplete: {error}") from error
+        raise StoreError(f"a {record.__name__} record is damaged: {error}") from error
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+def _value(value: Any, hint: Any) -> Any:
+    """``value`` as the annotation ``hint`` says, lists as tuples; raises TypeError."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, Union):
+        return None if value is None else _value(value, next(kind for kind in inner if kind is not type(None)))
+    if origin is tuple and isinstance(value, (list, tuple)):
+        return tuple(_value(item, inner[0]) for item in value)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind = origin or hint
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    raise TypeError(f"expected {getattr(kind, '__name__', kind)}, got {value!r}")

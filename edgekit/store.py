@@ -2,7 +2,7 @@
 
 run.json             what this folder is
 model.keras          the trained model, where edgekit trained one
-float.tflite         the one float export that every precision is made from
+float.tflite         the one float model that every precision is made from
 variants/NAME.tflite, variants/NAME.json
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
 report.json, report.md, report.html
@@ -15,20 +15,25 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekit_device import BenchmarkReport, ReportError
 
-from .errors import StoreError, UsageError
+from .errors import StoreError, UsageError, suggest
+from .plain import plain_json
 from .records import Evaluation, Parity, Variant, from_dict, to_dict
 
-__all__ = ["RunStore", "file_sha256", "is_run", "write_atomically"]
+__all__ = ["FLOAT_FILE", "RunStore", "file_sha256", "is_run", "now", "write_atomically"]
 
 FORMAT = 1
+FLOAT_FILE = "float.tflite"
+FOLDERS = ("variants", "evaluations", "reports", "parity")
+ASIDE_SUFFIX = ".part"
 JSON_CAP_BYTES = 64 * 1024 * 1024
 Record = TypeVar("Record", Variant, Evaluation, Parity)
 
@@ -43,19 +48,20 @@ class RunStore:
     def create(cls, folder: str | os.PathLike[str]) -> RunStore:
         """Open the run at ``folder``, making it when there is nothing; a folder that holds something else is refused."""
         path = Path(folder)
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"expected a folder for the run, got a file: {path}. Choose another --out")
+        store = cls(path)
         try:
-            if path.is_dir() and any(path.iterdir()) and not is_run(path):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"expected a folder for the run, got a file: {path}. Choose another --out")
+            known = is_run(path)
+            if not known and path.is_dir() and not _is_vacant(path):
                 raise UsageError(
                     f"{path} holds files that are no edgekit run. Choose another --out, or an empty folder"
                 )
-            for sub in ("variants", "evaluations", "reports", "parity"):
+            for sub in FOLDERS:
                 (path / sub).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _store_error("make the run folder", path, error) from error
-        store = cls(path)
-        if not is_run(path):
+        if not known:
             store.write_json("run.json", {"kind": "edgekit-run", "format": FORMAT, "created": now()})
         return store
 
@@ -77,22 +83,40 @@ class RunStore:
 
     def save_variant(self, variant: Variant, tflite: bytes) -> Variant:
         """Keep a variant; the record is written last, so that it always speaks of a whole file."""
-        placed = Variant(**{**to_dict(variant), "path": f"variants/{variant.name}.tflite"})
+        placed = replace(variant, path=f"variants/{variant.name}.tflite")
         write_atomically(self.variant_path(variant.name), tflite)
         self.write_json(f"variants/{variant.name}.json", to_dict(placed))
         return self._absolute(placed)
 
-    def variants(self) -> list[Variant]:
-        """Every variant whose file is whole, in the order of their recipes' names as stored."""
-        found = [self.variant(path.stem) for path in sorted((self.folder / "variants").glob("*.json"))]
-        return sorted((item for item in found if item is not None), key=lambda item: (-item.size_bytes, item.name))
+    def variants(self, names: Iterable[str] = ()) -> list[Variant]:
+        """The variants ``names``, or all whose file is whole, largest first.
+
+        Raises UsageError for an unknown name, and when there is none at all.
+        """
+        found = [self.variant(path.stem) for path in (self.folder / "variants").glob("*.json")]
+        whole = {item.name: item for item in found if item is not None}
+        if not whole:
+            raise UsageError(f"{self.folder} has no variants. Make some: edgekit convert MODEL --out {self.folder}")
+        wanted = tuple(names)
+        for name in wanted:
+            if name not in whole:
+                raise UsageError(f"{self.folder} has no variant {name!r}{suggest(name, whole)}")
+        ordered = sorted(whole.values(), key=lambda item: (-item.size_bytes, item.name))
+        return [item for item in ordered if not wanted or item.name in wanted]
 
     def variant(self, name: str) -> Variant | None:
-        """A variant, or None when there is none or its file is not the one recorded."""
+        """A variant, or None when there is none, or its record or its file is not what was written."""
         record = self._read(f"variants/{name}.json", Variant)
-        if record is None or not self.variant_path(name).is_file():
+        path = self.variant_path(name)
+        if record is None or record.name != name or not path.is_file():
             return None
-        return self._absolute(record) if file_sha256(self.variant_path(name)) == record.sha256 else None
+        whole = path.stat().st_size == record.size_bytes and file_sha256(path) == record.sha256
+        return self._absolute(record) if whole else None
+
+    def damaged(self) -> list[str]:
+        """Names of variants that are there, but not as they were written."""
+        files = {path.stem for kind in ("json", "tflite") for path in (self.folder / "variants").glob(f"*.{kind}")}
+        return sorted(name for name in files if self.variant(name) is None)
 
     # -- what is known of them ----------------------------------------------------------------------------------
 
@@ -126,30 +150,33 @@ class RunStore:
         """Keep a parity check."""
         self.write_json(f"parity/{parity.variant}.json", to_dict(parity))
 
-    def parity(self, name: str) -> Parity | None:
-        """The parity check of a variant, or None."""
-        return self._read(f"parity/{name}.json", Parity)
+    def parity(self, variant: Variant) -> Parity | None:
+        """The parity check of exactly this file, or None."""
+        found = self._read(f"parity/{variant.name}.json", Parity)
+        return found if found is not None and found.model_sha256 == variant.sha256 else None
 
     # -- files --------------------------------------------------------------------------------------------------
 
     def write_json(self, relative: str, value: Any) -> Path:
-        """Write JSON under the run folder, whole or not at all."""
-        text = json.dumps(value, indent=2, allow_nan=False, default=_plain) + "\n"
+        """Write JSON under the run folder, whole or not at all; what is no finite number becomes null."""
+        text = json.dumps(plain_json(value), indent=2, allow_nan=False) + "\n"
         return write_atomically(self.folder / relative, text.encode())
 
     def read_json(self, relative: str) -> Any:
         """Read JSON under the run folder; None when it is missing, too large or damaged."""
-        path = self.folder / relative
-        try:
-            if path.stat().st_size > JSON_CAP_BYTES:
-                return None
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
+        return _read_json(self.folder / relative)
+
+    def read_facts(self, relative: str) -> dict[str, Any]:
+        """Read a JSON object under the run folder; an empty one where there is none."""
+        raw = self.read_json(relative)
+        return raw if isinstance(raw, dict) else {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second edgekit that would write to it; raises StoreError when one does."""
+        """Hold the folder against a second edgekit that would write to it, and clear what a killed one left behind.
+
+        Raises StoreError when another one holds it.
+        """
         import fcntl
 
         try:
@@ -163,7 +190,14 @@ class RunStore:
                 raise StoreError(
                     f"another edgekit is writing to {self.folder}. Wait for it, or choose another --out"
                 ) from error
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        for folder in (self.folder, *(self.folder / sub for sub in FOLDERS)):
+            for leftover in folder.glob(f".*{ASIDE_SUFFIX}"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
 
     def _read(self, relative: str, kind: type[Record]) -> Record | None:
         raw = self.read_json(relative)
@@ -173,35 +207,27 @@ class RunStore:
             return None
 
     def _absolute(self, variant: Variant) -> Variant:
-        path = str(self.variant_path(variant.name).resolve())
-        return Variant(**{**{name: getattr(variant, name) for name in variant.__dataclass_fields__}, "path": path})
+        return replace(variant, path=str(self.variant_path(variant.name).resolve()))
 
 
 def is_run(folder: str | os.PathLike[str]) -> bool:
     """Whether ``folder`` is a run folder."""
-    try:
-        raw = json.loads((Path(folder) / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    raw = _read_json(Path(folder) / "run.json")
     return isinstance(raw, dict) and raw.get("kind") == "edgekit-run"
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
     """Write aside, flush to disk, rename; raises StoreError and leaves nothing behind when that fails."""
+    aside = path.parent / f".{path.name}.{secrets.token_hex(4)}{ASIDE_SUFFIX}"
     try:
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise _store_error("write", path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with aside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            aside.unlink()
         if isinstance(error, OSError):
             raise _store_error("write", path, error) from error
         raise
@@ -226,15 +252,29 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _plain(value: Any) -> Any:
-    return dict(value) if hasattr(value, "items") else str(value)
+def _is_vacant(path: Path) -> bool:
+    """Whether a folder is empty, but for what a run that was killed at its very start has made."""
+    return all(
+        (item.name in FOLDERS and item.is_dir() and not any(item.iterdir())) or item.name.endswith(ASIDE_SUFFIX)
+        for item in path.iterdir()
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > JSON_CAP_BYTES:
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _store_error(verb: str, path: Path, error: OSError) -> StoreError:
     hint = {
-        errno.ENOSPC: "the disk is full: free some space, or choose an --out on another disk",
-        errno.EDQUOT: "the disk quota is used up: free some space, or choose another --out",
-        errno.EACCES: "no permission: choose an --out you may write to",
-        errno.EROFS: "the file system is read-only: choose another --out",
-    }.get(error.errno or 0, error.strerror or str(error))
+        errno.ENOSPC: "the disk is full: free some space, or choose a folder on another disk",
+        errno.EDQUOT: "the disk quota is used up: free some space, or choose another folder",
+        errno.EFBIG: "the file would be larger than this process may write (ulimit -f): raise the limit",
+        errno.EACCES: "no permission: choose a folder you may write to",
+        errno.EROFS: "the file system is read-only: choose another folder",
+    }.get(error.errno or 0, f"{error.strerror or error}: choose another folder")
     return StoreError(f"cannot {verb} {path}: {hint}")

@@ -80,7 +80,9 @@ def test_nothing_evaluates_data_or_starts_a_shell() -> None:
     """No eval, exec, pickle or shell=True anywhere in the packages."""
     for _, path in MODULES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        names = {
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         shells = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "shell"]
 
         assert not names & {"eval", "exec"}, path

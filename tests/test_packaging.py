@@ -20,7 +20,16 @@ else:
 def wheels(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both wheels, built as scripts/build builds them."""
     folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--build-constraint", str(root / "constraints.txt")]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--build-constraint",
+        str(root / "constraints.txt"),
+    ]
     subprocess.run([*command, "-w", str(folder), str(root), str(root / "device")], check=True, capture_output=True)
     return {path.name.split("-")[0]: path for path in folder.glob("*.whl")}
 
@@ -69,7 +78,10 @@ def test_the_device_environment_holds_only_the_wheel_numpy_and_a_runtime(device_
     [
         ("import edgekit", ("numpy", "click", "rich", "jinja2", "tensorflow", "ai_edge_litert", "PIL", "sklearn")),
         ("import edgekit; edgekit.convert", ("tensorflow", "keras", "ai_edge_litert", "rich", "jinja2", "sklearn")),
-        ("import edgekit_converters", ("tensorflow", "keras", "tf_keras", "ai_edge_litert", "ai_edge_quantizer", "h5py")),
+        (
+            "import edgekit_converters",
+            ("tensorflow", "keras", "tf_keras", "ai_edge_litert", "ai_edge_quantizer", "h5py"),
+        ),
         ("import edgekit_device", ("tensorflow", "ai_edge_litert", "tflite_runtime")),
         ("import edgekit.cli", ("numpy", "rich", "jinja2", "tensorflow", "ai_edge_litert")),
     ],
@@ -109,9 +121,11 @@ def test_constraints_name_no_index_and_pin_every_dependency(root: Path) -> None:
     lines = [line for line in (root / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(item for extra in project["optional-dependencies"].values() for item in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(item for extra in project["optional-dependencies"].values() for item in extra),
+    ]
     names = {re.split(r"[<>=\[; ]", item)[0].lower() for item in wanted} - {"edgekit-device"}
 
     assert all(re.fullmatch(r"[\w.\-]+==[\w.]+(; python_version .+)?", line) for line in lines)
     assert names <= pinned
-

@@ -13,8 +13,8 @@ from .errors import (
 from .isolate import Worker
 from .load import detect_kind, is_keras_model
 from .model_card import ModelCard, read_model_card
-from .quantize import PRECISIONS, needs_calibration, quantize
-from .verify import verify
+from .quantize import needs_calibration, quantize
+from .verify import PRECISIONS, verify
 
 __all__ = [
     "PRECISIONS",

@@ -6,7 +6,8 @@ arXiv 1806.08342, section 3.1.1); a moving average of them costs some networks t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ import numpy.typing as npt
 
 from .errors import CalibrationError, ModelFileError
 from .model_card import read_model_card
+from .reason import first_line
 
-__all__ = ["Ranges", "collect_ranges", "feed_by_index"]
+__all__ = ["Ranges", "collect_ranges", "feed_batches"]
 
 Array = npt.NDArray[Any]
 Ranges = dict[str, tuple[float, float]]
@@ -27,22 +29,23 @@ def collect_ranges(float_model: bytes, samples: Mapping[str, Array], *, threads:
     ``samples`` maps input names (any name, when there is one input) to arrays of shape (N, …), preprocessed.
     Raises CalibrationError when they do not fit the model or are not finite.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    card = read_model_card(float_model)
-    constant = {tensor.index for tensor in card.tensors if tensor.constant}
-    interpreter = _interpreter(Interpreter, float_model, threads)
-    feeds = feed_by_index(interpreter, samples)
+    constant = {tensor.index for tensor in read_model_card(float_model).tensors if tensor.constant}
+    interpreter = _interpreter(float_model, threads)
     watched = [
         (int(raw["index"]), str(raw["name"]))
         for raw in interpreter.get_tensor_details()
         if raw["dtype"] is np.float32 and int(raw["index"]) not in constant
     ]
     ranges: Ranges = {}
-    for row in range(_rows(feeds)):
-        for index, values in feeds.items():
-            interpreter.set_tensor(index, values[row : row + 1])
-        interpreter.invoke()
+    for feed in feed_batches(interpreter, samples):
+        for index, values in feed.items():
+            interpreter.set_tensor(index, values)
+        try:
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:  # a token id beyond the embedding's table, for one
+            raise CalibrationError(
+                f"expected samples the model runs on, got one it refuses: {first_line(error)}. Check the samples' values"
+            ) from error
         for index, name in watched:
             _widen(ranges, name, interpreter, index)
     broken = [name for name, (low, high) in ranges.items() if not (np.isfinite(low) and np.isfinite(high))]
@@ -54,40 +57,68 @@ def collect_ranges(float_model: bytes, samples: Mapping[str, Array], *, threads:
     return ranges
 
 
-def feed_by_index(interpreter: Any, samples: Mapping[str, Array]) -> dict[int, Array]:
-    """``samples`` by tensor index, in the tensors' dtypes, checked against their shapes; raises CalibrationError."""
-    details = interpreter.get_input_details()
+def feed_batches(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[dict[int, Array]]:
+    """``samples`` as one feed by tensor index per run, of as many rows as the model takes; the last is filled up.
+
+    Raises CalibrationError, before the first feed, for samples that do not fit the model's inputs.
+    """
+    details = {int(raw["index"]): raw for raw in interpreter.get_input_details()}
+    feeds = {index: _checked(values, details[index]) for index, values in _by_index(interpreter, samples).items()}
+    counts = sorted({len(values) for values in feeds.values()})
+    if len(counts) != 1 or counts == [0]:
+        raise CalibrationError(f"expected the same number of samples, at least one, for every input, got {counts}")
+    rows = sorted({int(raw["shape"][0]) for raw in details.values() if len(raw["shape"])}) or [1]
+    if len(rows) != 1:
+        raise CalibrationError(f"expected a model whose inputs all have the same batch, got batches of {rows}")
+    return _batches(feeds, {index: len(raw["shape"]) for index, raw in details.items()}, counts[0], rows[0])
+
+
+def _batches(feeds: Mapping[int, Array], ranks: Mapping[int, int], count: int, rows: int) -> Iterator[dict[int, Array]]:
+    for start in range(0, count, rows):
+        chosen = np.arange(start, start + rows) % count
+        yield {index: values[chosen] if ranks[index] else values[start] for index, values in feeds.items()}
+
+
+def _by_index(interpreter: Any, samples: Mapping[str, Array]) -> dict[int, Array]:
     named = _signature_inputs(interpreter)
-    if len(details) == len(samples) == 1:
-        by_index = {int(details[0]["index"]): next(iter(samples.values()))}
-    elif set(named) == set(samples):
-        by_index = {named[name]: values for name, values in samples.items()}
-    else:
-        raise CalibrationError(f"expected calibration samples for inputs {sorted(named)}, got {sorted(samples)}")
-    feeds = {}
-    for raw in details:
-        values = np.asarray(by_index[int(raw["index"])])
-        if values.shape[1:] != tuple(raw["shape"][1:]):
-            expected = ("N", *(int(size) for size in raw["shape"][1:]))
-            raise CalibrationError(f"expected calibration samples of shape {expected}, got {values.shape}")
-        if not np.isfinite(values).all():
-            raise CalibrationError("expected finite calibration samples, got NaN or infinity")
-        feeds[int(raw["index"])] = values.astype(raw["dtype"])
-    return feeds
+    if len(named) == len(samples) == 1:
+        return {next(iter(named.values())): next(iter(samples.values()))}
+    if set(named) != set(samples):
+        raise CalibrationError(
+            f"expected calibration samples for the inputs {', '.join(sorted(named))}, "
+            f"got {', '.join(sorted(samples)) or 'none'}: name the arrays like the inputs"
+        )
+    return {named[name]: values for name, values in samples.items()}
 
 
-def _interpreter(kind: Any, float_model: bytes, threads: int) -> Any:
-    import warnings
+def _checked(values: Any, raw: Mapping[str, Any]) -> Array:
+    """One input's samples in the dtype of its tensor; raises CalibrationError for another kind, shape or NaN."""
+    array, wanted = np.asarray(values), np.dtype(raw["dtype"])
+    shape = tuple(int(size) for size in raw["shape"][1:])
+    whole = array.dtype.kind in "biu" or (array.dtype.kind == "f" and bool(np.all(array == np.round(array))))
+    if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and not whole):
+        raise CalibrationError(f"expected calibration samples that {wanted} can hold, got {array.dtype}")
+    if not array.ndim or array.shape[1:] != shape:
+        raise CalibrationError(f"expected calibration samples of shape {('N', *shape)}, got {array.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(wanted)
+    if not np.isfinite(cast).all():
+        raise CalibrationError(f"expected finite calibration samples in {wanted}, got NaN, infinity or a larger number")
+    return cast
+
+
+def _interpreter(float_model: bytes, threads: int) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that keeping every tensor needs memory: that is the point here
         try:
-            interpreter = kind(model_content=float_model, num_threads=threads, experimental_preserve_all_tensors=True)
-            for raw in interpreter.get_input_details():  # a free batch is calibrated one sample at a time
-                interpreter.resize_tensor_input(raw["index"], [1, *raw["shape"][1:]])
+            interpreter = Interpreter(
+                model_content=float_model, num_threads=threads, experimental_preserve_all_tensors=True
+            )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"the float model does not load: {str(error).splitlines()[0]}") from error
+            raise ModelFileError(f"the float model does not load: {first_line(error)}. Convert it again") from error
     return interpreter
 
 
@@ -97,15 +128,6 @@ def _signature_inputs(interpreter: Any) -> dict[str, int]:
         return {str(raw["name"]): int(raw["index"]) for raw in interpreter.get_input_details()}
     details = interpreter.get_signature_runner(keys[0]).get_input_details()
     return {name: int(raw["index"]) for name, raw in details.items()}
-
-
-def _rows(feeds: Mapping[int, Array]) -> int:
-    rows = {len(values) for values in feeds.values()}
-    if len(rows) != 1 or 0 in rows:
-        raise CalibrationError(
-            f"expected the same number of samples, at least one, for every input, got {sorted(rows)}"
-        )
-    return rows.pop()
 
 
 def _widen(ranges: Ranges, name: str, interpreter: Any, index: int) -> None:

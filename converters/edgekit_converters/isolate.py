@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -10,11 +11,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from . import errors
+from .reason import crash_reason
 
 __all__ = ["Worker"]
 
@@ -32,6 +35,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
+        self._reader: threading.Thread | None = None
         self._chatter: Any = None
 
     def __enter__(self) -> Worker:
@@ -47,23 +51,26 @@ class Worker:
     ) -> dict[str, Any]:
         """Run one job and return its result.
 
-        Raises the ConverterError the job raised, or ConverterCrashError when the child died or missed the deadline.
+        Raises the ConverterError the job raised, or ConverterCrashError when the child died, or was not done
+        ``deadline_s`` after the call. Whatever else interrupts the call (Ctrl-C, an error in ``progress``) ends the
+        child too, so that the next call cannot receive this one's answer.
         """
+        deadline = time.monotonic() + deadline_s
         process = self._started()
         try:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps({"job": job, **arguments}) + "\n")
-            process.stdin.flush()
-        except OSError:
-            raise self._crashed(job) from None
-        while True:
-            event = self._next(job, deadline_s)
-            if event.get("event") == "progress" and progress is not None:
-                progress(int(event["done"]), int(event["total"]), str(event["text"]))
-            elif event.get("event") == "result":
-                return event
-            elif event.get("event") == "error":
-                raise _translated(event)
+            self._send(process, job, arguments)
+            while True:
+                event = self._next(job, deadline, deadline_s)
+                if event.get("event") == "progress" and progress is not None:
+                    progress(int(event["done"]), int(event["total"]), str(event["text"]))
+                elif event.get("event") in ("result", "error"):
+                    break
+        except BaseException:
+            self.close()
+            raise
+        if event["event"] == "error":
+            raise _translated(event)
+        return event
 
     def close(self) -> None:
         """End the child; harmless when there is none."""
@@ -72,10 +79,12 @@ class Worker:
             return
         process.kill()
         process.wait()
-        for stream in (process.stdin, process.stdout):
+        if self._reader is not None:
+            self._reader.join()
+        for stream in (process.stdin, process.stdout, self._chatter):
             if stream is not None:
-                stream.close()
-        self._chatter.close()
+                with contextlib.suppress(OSError):  # what was never sent to a child that died
+                    stream.close()
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is not None and self._process.poll() is None:
@@ -84,7 +93,7 @@ class Worker:
         self._chatter = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.worker"],
+            [sys.executable, "-m", f"{__package__}.worker", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._chatter,
@@ -92,22 +101,30 @@ class Worker:
             env=_environment(),
             start_new_session=True,
         )
-        threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True).start()
+        self._reader = threading.Thread(target=_pump, args=(self._process.stdout, self._lines), daemon=True)
+        self._reader.start()
         return self._process
 
-    def _next(self, job: str, deadline_s: float) -> dict[str, Any]:
+    def _send(self, process: subprocess.Popen[str], job: str, arguments: Mapping[str, Any]) -> None:
+        assert process.stdin is not None
         try:
-            line = self._lines.get(timeout=deadline_s)
+            process.stdin.write(json.dumps({"job": job, **arguments}) + "\n")
+            process.stdin.flush()
+        except OSError:
+            raise self._crashed(job) from None
+
+    def _next(self, job: str, deadline: float, deadline_s: float) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            self.close()
-            raise errors.ConverterCrashError(f"the converter did not finish '{job}' within {deadline_s:g} s") from None
+            raise errors.ConverterCrashError(
+                f"expected the converter to finish '{job}' within {deadline_s:g} s, it did not and was ended: "
+                "give it a smaller model or fewer samples"
+            ) from None
         if line is None:
             raise self._crashed(job)
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return {}
-        return event if isinstance(event, dict) else {}
+        event: dict[str, Any] = json.loads(line)
+        return event
 
     def _crashed(self, job: str) -> errors.ConverterCrashError:
         """The child's end as an error: its signal or exit code, and the last telling line it printed."""
@@ -116,10 +133,9 @@ class Worker:
         self._chatter.seek(0, os.SEEK_END)
         self._chatter.seek(max(0, self._chatter.tell() - CHATTER_TAIL))
         text = self._chatter.read().decode("utf-8", "replace")
-        self.close()
         name = _signal_name(-code) if code < 0 else None
         how = f"was killed by {name}" if name else f"ended with exit code {code}"
-        cause = _cause(text)
+        cause = crash_reason(text)
         return errors.ConverterCrashError(
             f"the converter process {how} during '{job}'{': ' + cause if cause else ''}", signal_name=name
         )
@@ -142,21 +158,13 @@ def _pump(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 
 def _translated(event: Mapping[str, Any]) -> errors.ConverterError:
-    kind = getattr(errors, str(event.get("kind")), errors.ConverterError)
-    kind = kind if isinstance(kind, type) and issubclass(kind, errors.ConverterError) else errors.ConverterError
-    return kind(str(event.get("message", "")))
-
-
-def _cause(text: str) -> str:
-    """The last line that tells why, out of a compiler's chatter."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = [
-        line
-        for line in lines
-        if any(word in line for word in ("error:", "Error", "Check failed", "assert", "F0000", "LLVM ERROR"))
-    ]
-    chosen = (telling or [line for line in lines if not line.startswith(("INFO", "I0000", "W0000", "WARNING"))])[-1:]
-    return chosen[0][:400] if chosen else ""
+    """The error that the job raised, with its facts."""
+    message, problems = str(event["message"]), event.get("problems")
+    if problems:
+        return errors.PromiseError(message, problems=problems)
+    kind = getattr(errors, str(event["kind"]), None)
+    known = isinstance(kind, type) and issubclass(kind, errors.ConverterError)
+    return kind(message) if known else errors.ConverterError(message)  # type: ignore[misc]
 
 
 def _signal_name(number: int) -> str:

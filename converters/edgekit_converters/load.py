@@ -4,22 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ._tf import import_keras, import_tensorflow, import_tf_keras
 from .errors import ConverterError, ModelFileError, UnsupportedModelError
+from .reason import first_line, short
 
 __all__ = ["KINDS", "LoadedModel", "detect_kind", "is_keras_model", "load_model"]
 
 KINDS = ("keras", "h5", "saved_model", "tflite")
 ORDER_FILE = "edgekit-order.json"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# TensorFlow functions that reach outside the graph.
+OUTSIDE_FUNCTIONS = (
+    "io.",
+    "raw_ops.",
+    "data.",
+    "py_function",
+    "numpy_function",
+    "load_",
+    "saved_model.",
+    "train.",
+    "compat.",
+    "summary.",
+    "distribute.",
+    "debugging.",
+)
 FORMS = "a Keras 3 or Keras 2 .keras, a .h5, a SavedModel folder, or a float .tflite"
-CONFIG_CAP_BYTES = 256 * 1024 * 1024
+# How the two Kerases say that they do not know a class.
+UNKNOWN_LAYER = re.compile(
+    r"ould not locate (?:class|function) '([^']+)'"
+    r"|nknown (?:layer|object|class): '?([\w.>]+)"
+    r"|ould not deserialize '([^']+)' because it is not a KerasSaveable"
+    r"|layer=([\w.>]+) of type <class 'str'>"
+)
+CONFIG_CAP_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,8 @@ def detect_kind(path: str | os.PathLike[str]) -> str:
         if (target / "saved_model.pb").is_file() or (target / "saved_model.pbtxt").is_file():
             return "saved_model"
         raise ModelFileError(f"expected {FORMS}, got a folder without saved_model.pb: {target}")
+    if target.exists() and not target.is_file():
+        raise ModelFileError(f"expected {FORMS}, got something that is neither a file nor a folder: {target}")
     try:
         with target.open("rb") as file:
             head = file.read(16)
@@ -73,8 +99,8 @@ def load_model(path: str | os.PathLike[str], *, trust: bool = False) -> LoadedMo
     config, version = _keras_config(Path(path), kind)
     if not trust:
         _refuse_code(Path(path), config)
-    framework = "keras" if version.split(".")[0] == "3" else "tf_keras"
-    module = import_keras() if framework == "keras" else import_tf_keras()
+    framework = "tf_keras" if version.split(".")[0] in ("1", "2") else "keras"
+    module = import_tf_keras() if framework == "tf_keras" else import_keras()
     model = _guard(path, lambda: module.models.load_model(str(path), compile=False, safe_mode=not trust))
     return LoadedModel(model, framework)
 
@@ -99,49 +125,69 @@ def _zip_names(path: Path) -> list[str]:
 def _keras_config(path: Path, kind: str) -> tuple[Any, str]:
     """The model's configuration and the Keras version that wrote it; ``2`` where an old file does not say."""
     try:
-        if kind == "keras":
-            with zipfile.ZipFile(path) as archive:
-                if any(
-                    info.file_size > CONFIG_CAP_BYTES for info in archive.infolist() if info.filename.endswith(".json")
-                ):
-                    raise ModelFileError(f"expected a configuration under {CONFIG_CAP_BYTES} bytes in {path}")
-                config = json.loads(archive.read("config.json"))
-                metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
-            return config, str(metadata.get("keras_version", "3"))
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            raw = file.attrs.get("model_config")
-            version = _text(file.attrs.get("keras_version", "2"))
-        if raw is None:
-            raise UnsupportedModelError(
-                f"{path} holds weights without an architecture: build the model, load them with load_weights, "
-                "and save it whole (model.save('model.keras'))"
-            )
-        return json.loads(_text(raw)), version
+        return _archive_config(path) if kind == "keras" else _hdf5_config(path)
     except ConverterError:
         raise
     except Exception as error:  # zipfile, h5py and json raise a dozen kinds for damaged files
-        raise ModelFileError(f"{path} is damaged: {_first_line(error)}. Save the model again") from error
+        raise ModelFileError(f"{path} is damaged: {first_line(error).rstrip('.')}. Save the model again") from error
+
+
+def _archive_config(path: Path) -> tuple[Any, str]:
+    with zipfile.ZipFile(path) as archive:
+        large = [info for info in archive.infolist() if info.filename.endswith(".json")]
+        if any(info.file_size > CONFIG_CAP_BYTES for info in large):
+            raise ModelFileError(f"expected a configuration under {CONFIG_CAP_BYTES} bytes, got a larger one in {path}")
+        config = json.loads(archive.read("config.json"))
+        metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in archive.namelist() else {}
+    return config, str(metadata.get("keras_version", "3"))
+
+
+def _hdf5_config(path: Path) -> tuple[Any, str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        raw = file.attrs.get("model_config")
+        version = _text(file.attrs.get("keras_version", "2"))
+    if raw is None:
+        raise UnsupportedModelError(
+            f"{path} holds weights without an architecture: build the model, load them with load_weights, "
+            "and save it whole (model.save('model.keras'))"
+        )
+    return json.loads(_text(raw)), version
 
 
 def _order(folder: Path) -> dict[str, list[str]]:
+    """The order that ``export_saved_model`` wrote beside the model; empty for any other SavedModel."""
     try:
         raw = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {side: [str(name) for name in raw[side]] for side in ("inputs", "outputs")}
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return {side: [str(name) for name in raw.get(side, [])] for side in ("inputs", "outputs")}
 
 
 def _refuse_code(path: Path, config: Any) -> None:
     for layer in _nodes(config):
-        if layer.get("class_name") == "Lambda":
+        what = _code_in(layer)
+        if what:
             inner = layer.get("config")
             name = inner.get("name", "?") if isinstance(inner, dict) else "?"
             raise UnsupportedModelError(
-                f"{path} has a Lambda layer ({name}), which is Python code inside the file. If you trust where it comes "
+                f"{path} has {what} ({short(str(name))}), which is code inside the file. If you trust where it comes "
                 "from, pass trust=True (--trust); better, replace it by layers from keras.layers or keras.ops"
             )
+
+
+def _code_in(layer: Mapping[str, Any]) -> str:
+    """What in a layer's configuration would run code of the file's author; empty for nothing."""
+    kind = str(layer.get("class_name")).rsplit(">", 1)[-1]
+    if kind in ("Lambda", "__lambda__"):
+        return "a Lambda layer"
+    inner = layer.get("config")
+    function = str(inner.get("function", "")) if isinstance(inner, dict) else ""
+    # Keras 2 stores plain operators as the name of any TensorFlow function, also of those that read or write files.
+    if kind in ("TFOpLambda", "SlicingOpLambda") and function.removeprefix("tf.").startswith(OUTSIDE_FUNCTIONS):
+        return f"a call of tf.{short(function)}"
+    return ""
 
 
 def _nodes(config: Any) -> Iterator[dict[str, Any]]:
@@ -156,29 +202,22 @@ def _nodes(config: Any) -> Iterator[dict[str, Any]]:
             stack.extend(node)
 
 
-def _guard(path: object, load: Any) -> Any:
+def _guard(path: object, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except ConverterError:
         raise
     except Exception as error:  # Keras raises every kind there is for files it cannot read
-        text = _first_line(error)
-        if (
-            "nknown layer" in text
-            or "ould not locate class" in text
-            or "ould not be located" in text
-            or "could not be deserialized" in text
-        ):
+        unknown = UNKNOWN_LAYER.search(str(error))
+        if unknown:
+            name = next(group for group in unknown.groups() if group)
             raise UnsupportedModelError(
-                f"{path} has a layer this Keras does not know: {text}. Build the model in Python, where its class is "
-                "registered, and hand it over in memory: edgekit.convert(model, …)"
+                f"{path} has the layer {short(name)!r}, which this Keras does not know: build the model in Python, where "
+                "its class is registered, and hand it over in memory: edgekit.convert(model, …)"
             ) from error
-        raise ModelFileError(f"{path} cannot be loaded: {text}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+        raise ModelFileError(
+            f"{path} cannot be loaded: {first_line(error).rstrip('.')}. Save the model again"
+        ) from error
 
 
 def _text(value: Any) -> str:

@@ -107,8 +107,9 @@ class ModelCard:
 
     ``parameters`` is the number of elements of constant tensors of a weight's kind in all subgraphs: floats and the
     integers of at most 16 bits, and int32 or int64 that carry a scale (biases of a quantized model). Shapes, axes and
-    other plain int32 or int64 constants are none. A buffer that several tensors share counts once, and a sparse tensor
-    counts as the dense one it stands for.
+    other plain int32 or int64 constants are none. Each tensor counts once, also where several share a buffer because their
+    bytes happen to be equal: so every precision of one network has the same number. A sparse tensor counts as the dense
+    one it stands for.
 
     ``macs`` adds up every operator of every subgraph once (the formulas are in ``op_costs``): the body of a loop counts
     as one turn, because how often it turns is not in the file.
@@ -212,7 +213,7 @@ class _Reader:
         # An honest file spends at least 4 bytes on each table and on each number; twice to four times that is allowed.
         self.tables_left = min(MAX_TABLES, len(data) // 4)
         self.work_left = min(MAX_WORK_BYTES, 4 * len(data))
-        self.weights: dict[tuple[int, int], int] = {}
+        self.parameters = 0
         self.warnings: list[str] = []
 
     def card(self) -> ModelCard:
@@ -230,7 +231,7 @@ class _Reader:
             ops=first.ops,
             tensors=first.tensors,
             signatures=self.signatures(graphs),
-            parameters=sum(self.weights.values()),
+            parameters=self.parameters,
             macs=sum(op.macs for graph in graphs for op in graph.ops),
             size_bytes=len(self.data),
             sha256=hashlib.sha256(self.data).hexdigest(),
@@ -322,7 +323,7 @@ class _Reader:
         stored = self.stored(raw, where)
         in_memory = (elements * _BITS.get(dtype, 0) + 7) // 8
         if stored is not None:
-            self.weigh(stored, dtype, elements, quantized=bool(scales))
+            self.weigh(dtype, elements, quantized=bool(scales))
             if dtype in _BITS and stored[1] != in_memory and raw.Sparsity() is None:
                 self.warn(f"{where} needs {in_memory} bytes but its buffer holds {stored[1]}: no runtime will load it")
         return TensorCard(
@@ -380,10 +381,10 @@ class _Reader:
         size = buffer.DataAsNumpy().size if buffer.DataLength() else 0
         return (raw.Buffer(), size) if size else None
 
-    def weigh(self, stored: tuple[int, int], dtype: str, elements: int, *, quantized: bool) -> None:
-        """Count a constant's elements as parameters, once per buffer."""
+    def weigh(self, dtype: str, elements: int, *, quantized: bool) -> None:
+        """Count a constant's elements as parameters."""
         if dtype in _WEIGHTS or (dtype in _BIASES and quantized):
-            self.weights.setdefault(stored, elements)
+            self.parameters += elements
 
     def signatures(self, graphs: list[_Graph]) -> tuple[SignatureCard, ...]:
         signatures = []

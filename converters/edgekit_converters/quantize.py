@@ -16,18 +16,18 @@ import numpy.typing as npt
 from .calibrate import Ranges, collect_ranges
 from .errors import CalibrationError, ConverterError, MissingPackageError, PromiseError, UnsupportedModelError
 from .model_card import ModelCard, read_model_card
-from .verify import verify
+from .op_costs import count_elements
+from .reason import first_line
+from .verify import MIN_KERNEL_ELEMENTS, PRECISIONS, verify
 
-__all__ = ["PRECISIONS", "Quantized", "needs_calibration", "quantize"]
+__all__ = ["Quantized", "ensure_quantizable", "needs_calibration", "quantize"]
 
 Array = npt.NDArray[Any]
-PRECISIONS = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
+IO_TYPES = ("float32", "int8", "uint8")
 # No scale below this: 6 / scale must fit int32, or the runtimes refuse a fused ReLU6 (kernel_util.cc,
 # no_integer_overflow_from_quantization). Only dead tensors of untrained networks come near it.
 SMALLEST_SCALE = 1e-8
 LEVELS = {"int8": 255, "int16x8": 32767}
-# The converter's own rule: quantizing a smaller kernel saves less than its scales cost.
-LEAST_WEIGHTS = 1024
 
 
 @dataclass(frozen=True)
@@ -61,31 +61,64 @@ def quantize(
     int8; every other precision keeps float32 there.
 
     Raises CalibrationError without samples, PromiseError when the result is not what ``precision`` promises,
-    UnsupportedModelError when ``float_model`` is quantized already.
+    UnsupportedModelError when ``float_model`` is not float32 or a name is unknown.
     """
-    if precision not in PRECISIONS:
-        raise UnsupportedModelError(f"expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
-    card = read_model_card(float_model)
-    _ensure_float(card)
+    _check_choice("precision", precision, PRECISIONS)
+    _check_choice("input type", input_type, IO_TYPES)
+    _check_choice("output type", output_type, IO_TYPES)
+    card = ensure_quantizable(float_model)
     if precision != "int8":
         input_type = output_type = "float32"
     if precision == "float32":
         return _verified(float_model, precision, "none", input_type, output_type)
-    if precision in ("float16", "dynamic-int8"):
+    if not needs_calibration(precision):
+        _ensure_worthwhile(card, precision)
         recipe = _float16_recipe() if precision == "float16" else _dynamic_recipe()
-        return _verified(
-            _run_quantizer(float_model, recipe, None), precision, "ai-edge-quantizer", input_type, output_type
-        )
+        made = _run_quantizer(float_model, recipe, None)
+        return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
     if samples is None:
         raise CalibrationError(f"{precision} needs calibration samples: give data with training samples (--data)")
     try:
-        widened = _widened(ranges or collect_ranges(float_model, samples), LEVELS[precision])
-        made = _run_quantizer(
-            float_model, _static_recipe(precision, input_type, output_type), _statistics(card, widened)
-        )
+        found = collect_ranges(float_model, samples) if ranges is None else ranges
+        statistics = _statistics(card, _widened(found, LEVELS[precision]))
+        made = _run_quantizer(float_model, _static_recipe(precision, input_type, output_type), statistics)
         return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
     except (PromiseError, _QuantizerGap) as gap:
         return _fall_back(float_model, precision, input_type, output_type, samples, gap)
+
+
+def ensure_quantizable(float_model: bytes) -> ModelCard:
+    """The card of a float32 model; raises ModelFileError for bytes that are none, UnsupportedModelError for another."""
+    card = read_model_card(float_model)
+    custom = [op.type for op in (*card.ops, *card.other_ops) if op.custom]
+    if custom:
+        raise UnsupportedModelError(
+            f"expected TFLite's own operators only, got the custom operator {custom[0]!r}: no plain runtime knows it; "
+            "replace the layer it comes from"
+        )
+    tensors = (*card.tensors, *card.other_tensors)
+    other = [item for item in tensors if item.scales or (item.constant and item.dtype in ("float16", "bfloat16"))]
+    if other:
+        raise UnsupportedModelError(
+            f"expected a float32 .tflite to quantize, got one with {len(other)} tensors at another precision "
+            f"(the first is {other[0].name!r}, {other[0].dtype}): start from the float model"
+        )
+    if not card.inputs or not card.outputs:
+        raise UnsupportedModelError(
+            f"expected a model with inputs and outputs, got {len(card.inputs)} and {len(card.outputs)}: convert it again"
+        )
+    return card
+
+
+def _ensure_worthwhile(card: ModelCard, precision: str) -> None:
+    """Raises PromiseError where dynamic-int8 would leave every kernel as it is."""
+    tensors = (*card.tensors, *card.other_tensors)
+    largest = max((count_elements(item.shape) for item in tensors if item.constant), default=0)
+    if precision == "dynamic-int8" and largest < MIN_KERNEL_ELEMENTS:
+        raise PromiseError(
+            f"expected weights of at least {MIN_KERNEL_ELEMENTS} elements, got {largest} in the largest: dynamic-int8 would "
+            "gain nothing and changes nothing; choose int8, or float32"
+        )
 
 
 class _QuantizerGap(ConverterError):
@@ -102,13 +135,25 @@ def _fall_back(
 ) -> Quantized:
     from .quantize_mlir import quantize_mlir
 
+    if read_model_card(float_model).subgraphs > 1:
+        # TFLite's own quantizer ends the process on such a model (LSTM and GRU, TensorFlow 2.21).
+        raise PromiseError(
+            f"{gap}. The model has a loop, whose body no quantizer converts: build its recurrent layers with unroll=True",
+            problems=gap.problems if isinstance(gap, PromiseError) else (),
+        ) from gap
+    reason: ConverterError = gap
     try:
-        made = quantize_mlir(
+        for made in quantize_mlir(
             float_model, precision=precision, input_type=input_type, output_type=output_type, samples=samples
-        )
-    except MissingPackageError as error:
-        raise PromiseError(f"{gap}. TFLite's own quantizer might do better: {error}") from gap
-    return _verified(made, precision, "tflite-converter", input_type, output_type)
+        ):
+            try:
+                return _verified(made, precision, "tflite-converter", input_type, output_type)
+            except PromiseError as error:
+                reason = error
+    except (PromiseError, MissingPackageError) as error:
+        problems = gap.problems if isinstance(gap, PromiseError) else ()
+        raise PromiseError(f"{gap}. TFLite's own quantizer was tried too: {error}", problems=problems) from error
+    raise reason
 
 
 def _verified(tflite: bytes, precision: str, quantizer: str, input_type: str, output_type: str) -> Quantized:
@@ -125,21 +170,16 @@ def _try_out(tflite: bytes, precision: str) -> None:
     try:
         interpreter = Interpreter(model_content=tflite)
         interpreter.allocate_tensors()
+        for raw in interpreter.get_input_details():  # what is in them else may be no token id
+            interpreter.set_tensor(raw["index"], np.zeros(raw["shape"], raw["dtype"]))
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
-        lines = str(error).strip().splitlines()
-        raise PromiseError(
-            f"the {precision} model was made but does not run: {lines[0][:300] if lines else error}"
-        ) from error
+        raise PromiseError(f"the {precision} model was made but does not run: {first_line(error)}") from error
 
 
-def _ensure_float(card: ModelCard) -> None:
-    quantized = [tensor.name for tensor in card.tensors if tensor.scales]
-    if quantized:
-        raise UnsupportedModelError(
-            f"expected a float .tflite to quantize, got one with {len(quantized)} quantized tensors "
-            f"(the first is {quantized[0]!r}): start from the float model"
-        )
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnsupportedModelError(f"expected {what} to be one of {', '.join(choices)}, got {value!r}")
 
 
 def _run_quantizer(float_model: bytes, recipe: list[dict[str, Any]], statistics: Any) -> bytes:
@@ -152,8 +192,7 @@ def _run_quantizer(float_model: bytes, recipe: list[dict[str, Any]], statistics:
             statistics, enable_progress_bar=False, enable_progress_report=False
         )
     except Exception as error:  # it raises ValueError, KeyError, AssertionError … for operators it does not know
-        lines = str(error).strip().splitlines()
-        raise _QuantizerGap(f"the quantizer cannot take this model: {lines[0][:300] if lines else error!r}") from error
+        raise _QuantizerGap(f"the quantizer cannot take this model: {first_line(error)}") from error
     return bytes(result.quantized_model)
 
 
@@ -169,7 +208,7 @@ def _dynamic_recipe() -> list[dict[str, Any]]:
         "weight_tensor_config": weights,
         "compute_precision": "INTEGER",
         "explicit_dequantize": False,
-        "min_weight_elements": LEAST_WEIGHTS,
+        "min_weight_elements": MIN_KERNEL_ELEMENTS,
     }
     return [{"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": config}]
 

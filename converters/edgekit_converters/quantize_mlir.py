@@ -7,52 +7,63 @@ again. It lives in TensorFlow's private modules and may end the process; callers
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy.typing as npt
 
 from ._tf import import_tensorflow
-from .calibrate import feed_by_index
+from .calibrate import feed_batches
 from .errors import ConverterError, PromiseError
+from .reason import first_line
 
 __all__ = ["quantize_mlir"]
 
 Array = npt.NDArray[Any]
+ATTEMPTS = 4
 
 
 def quantize_mlir(
     float_model: bytes, *, precision: str, input_type: str, output_type: str, samples: Mapping[str, Array]
-) -> bytes:
-    """int8 or int16x8 of ``float_model``; raises PromiseError with the quantizer's reason, MissingPackageError."""
+) -> Iterator[bytes]:
+    """int8 or int16x8 of ``float_model``, as attempts to be verified: the first good one will do.
+
+    The quantizer's int8 result depends on the order of pointers in memory, and in one of ten runs it leaves an operator
+    (the SPLIT of a GRU, say) in float. Raises PromiseError with the quantizer's reason, MissingPackageError.
+    """
     tensorflow = import_tensorflow()
     try:
         from tensorflow.lite.python.convert import mlir_quantize
         from tensorflow.lite.python.optimize import calibrator
+        from tensorflow.lite.python.util import modify_model_io_type
     except ImportError as error:
-        raise PromiseError(f"TFLite's quantizer is not where this TensorFlow keeps it: {error}") from error
-    types = [tensorflow.dtypes.as_dtype(kind) for kind in (input_type, output_type)]
+        raise PromiseError(
+            f"TensorFlow {tensorflow.__version__} does not keep TFLite's quantizer where 2.21 did ({first_line(error)}): "
+            'choose another precision, or pip install "tensorflow==2.21.*"'
+        ) from error
+    float32, int16, int64 = tensorflow.float32, tensorflow.int16, tensorflow.int64
     try:
-        prepared = calibrator.add_intermediate_tensors(float_model)
-        engine = calibrator.Calibrator(prepared, [], [])
-        if precision == "int8":
-            calibrated = engine.calibrate(lambda: _feeds(float_model, samples))
-            return bytes(mlir_quantize(calibrated, False, input_data_type=types[0], output_data_type=types[1]))
-        return bytes(
-            engine.calibrate_and_quantize(
-                lambda: _feeds(float_model, samples), *types, False, tensorflow.int16, tensorflow.int64
-            )
-        )
+        engine = calibrator.Calibrator(calibrator.add_intermediate_tensors(float_model), [], [])
+        feeds = partial(_feeds, float_model, samples)
+        if precision == "int16x8":
+            yield bytes(engine.calibrate_and_quantize(feeds, float32, float32, False, int16, int64))
+            return
+        calibrated = engine.calibrate(feeds)
+        # Float ends first, then off with them: asked for integer ends at once it leaves operators inside in float.
+        types = [tensorflow.dtypes.as_dtype(kind) for kind in (input_type, output_type)]
+        for _ in range(ATTEMPTS):
+            made = mlir_quantize(calibrated, False, input_data_type=float32, output_data_type=float32)
+            yield bytes(modify_model_io_type(made, *types))
     except ConverterError:
         raise
     except Exception as error:  # MLIR diagnostics arrive as RuntimeError, ValueError and others
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise PromiseError(f"TFLite's quantizer refuses this model: {lines[0][:300] if lines else error!r}") from error
+        raise PromiseError(f"TFLite's quantizer refuses this model: {first_line(error)}") from error
 
 
 def _feeds(float_model: bytes, samples: Mapping[str, Array]) -> Iterator[list[Array]]:
-    """One list of inputs, in input order, per sample."""
+    """One list of inputs, in input order, per run."""
     from ai_edge_litert.interpreter import Interpreter
 
-    feeds = feed_by_index(Interpreter(model_content=float_model), samples)
-    for row in range(len(next(iter(feeds.values())))):
-        yield [values[row : row + 1] for values in feeds.values()]
+    interpreter = Interpreter(model_content=float_model)
+    for feed in feed_batches(interpreter, samples):
+        yield [feed[int(raw["index"])] for raw in interpreter.get_input_details()]

@@ -49,7 +49,7 @@ def train(inputs: Array, labels: Array, settings: TrainingSettings, progress: Pr
         metrics=["accuracy"],
     )
     order = np.random.default_rng(settings.seed).permutation(len(inputs))
-    held_out = round(len(inputs) * settings.validation_fraction)
+    held_out = _held_out(len(inputs), settings)
     fit, hold = order[held_out:], order[:held_out]
     callbacks: list[Any] = [_watcher(keras, settings.epochs, progress)]
     if held_out:
@@ -67,18 +67,26 @@ def train(inputs: Array, labels: Array, settings: TrainingSettings, progress: Pr
 
 
 def _check(inputs: Array, labels: Array, settings: TrainingSettings) -> None:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels.size and labels.min() < 0):
+        raise TrainingError(f"expected integer labels from 0, shape (N,), got {labels.dtype} of shape {labels.shape}")
     if len(inputs) != len(labels) or len(inputs) < 2:
         raise TrainingError(f"expected as many labels as samples, at least 2, got {len(labels)} for {len(inputs)}")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise TrainingError(f"expected integer labels from 0, shape (N,), got {labels.dtype} of shape {labels.shape}")
-    if not np.isfinite(inputs).all():
-        raise TrainingError("expected finite training samples, got NaN or infinity")
-    if settings.epochs < 1 or settings.batch_size < 1 or not settings.learning_rate > 0:
+    if inputs.dtype.kind not in "biuf" or not np.isfinite(inputs).all():
+        raise TrainingError(f"expected finite training samples, got {inputs.dtype} with NaN, infinity or no numbers")
+    if settings.epochs < 1 or settings.batch_size < 1 or not 0 < settings.learning_rate < np.inf:
         raise TrainingError(
-            f"expected epochs and batch_size of at least 1 and a positive learning_rate, got {settings}"
+            "expected epochs and batch_size of at least 1 and a positive learning_rate, "
+            f"got {settings.epochs}, {settings.batch_size} and {settings.learning_rate}"
         )
-    if not 0 <= settings.validation_fraction < 1:
-        raise TrainingError(f"expected a validation_fraction from 0 to below 1, got {settings.validation_fraction}")
+    if not 0 <= settings.validation_fraction < 1 or _held_out(len(inputs), settings) == len(inputs):
+        raise TrainingError(
+            f"expected a validation_fraction from 0 that leaves samples to train on, got {settings.validation_fraction} "
+            f"of {len(inputs)}"
+        )
+
+
+def _held_out(samples: int, settings: TrainingSettings) -> int:
+    return round(samples * settings.validation_fraction)
 
 
 def _watcher(keras: Any, epochs: int, progress: Progress | None) -> Any:

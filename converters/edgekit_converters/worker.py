@@ -1,17 +1,21 @@
 """The child process in which models are trained, exported and quantized: whatever aborts there leaves the caller alive.
 
 ``python -m edgekit_converters.worker`` reads one JSON job per line and answers one JSON line per event: ``progress``,
-``result`` or ``error``. Arrays and models travel as files named in the job.
+``result`` or ``error``. Arrays and models travel as files named in the job. Its argument is the id of the parent process,
+which it outlives by no more than about a second.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,17 +24,22 @@ import numpy as np
 import numpy.typing as npt
 
 from . import errors
+from .reason import first_line
 
 __all__ = ["main"]
 
 Array = npt.NDArray[Any]
 Emit = Callable[[Mapping[str, Any]], None]
+Ranges = dict[str, tuple[float, float]]
+
+_KNOWN_RANGES: dict[tuple[bytes, ...], Ranges] = {}
 
 
 def main() -> int:
-    """Serve jobs until standard input ends."""
+    """Serve jobs until standard input ends, or the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: it ends this process
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid()
+    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # libraries print to standard output; only answers belong there
 
@@ -44,15 +53,29 @@ def main() -> int:
 
 def _answer(job: dict[str, Any], emit: Emit) -> dict[str, Any]:
     started = time.perf_counter()
+    name = job.pop("job")
     try:
-        result = JOBS[job.pop("job")](emit=emit, **job)
-    except errors.ConverterError as error:
-        return {"event": "error", "kind": type(error).__name__, "message": str(error)}
-    except MemoryError:
-        return {"event": "error", "kind": "ConverterError", "message": "not enough memory to convert this model"}
-    except OSError as error:
-        return {"event": "error", "kind": "OSError", "message": f"{error.strerror or error}: {error.filename or ''}"}
+        if name not in _JOBS:
+            raise errors.ConverterError(f"expected a job of {', '.join(_JOBS)}, got {name!r}")
+        result = _JOBS[name](emit=emit, **job)
+    except Exception as error:  # whatever a job raises is an answer: this process serves the next one
+        return {"event": "error", **_described(error, name)}
     return {"event": "result", "seconds": time.perf_counter() - started, **result}
+
+
+def _described(error: Exception, job: str) -> dict[str, Any]:
+    """``error`` as its kind, one line, and the facts that its kind carries."""
+    if isinstance(error, errors.ConverterError):
+        problems = list(error.problems) if isinstance(error, errors.PromiseError) else []
+        return {"kind": type(error).__name__, "message": str(error), "problems": problems}
+    if isinstance(error, MemoryError):
+        message = f"not enough memory to {job} this model: use a machine with more, or a smaller model"
+    elif isinstance(error, OSError):
+        message = f"cannot {job}: {error.strerror or first_line(error)}: {error.filename or 'no file named'}"
+    else:
+        traceback.print_exc()  # into the output that the parent keeps
+        message = f"'{job}' failed unexpectedly: {type(error).__name__}: {first_line(error)}"
+    return {"kind": "ConverterError", "message": message}
 
 
 def _train(emit: Emit, data: str, scale: float, offset: float, settings: dict[str, Any], out: str) -> dict[str, Any]:
@@ -82,18 +105,12 @@ def _export(
 def _quantize(
     emit: Emit, model: str, out: str, precision: str, input_type: str, output_type: str, samples: str | None = None
 ) -> dict[str, Any]:
-    from .calibrate import collect_ranges
-    from .quantize import needs_calibration, quantize
+    from .quantize import ensure_quantizable, needs_calibration, quantize
 
     content = Path(model).read_bytes()
+    ensure_quantizable(content)
     arrays = _arrays(samples) if samples is not None and needs_calibration(precision) else None
-    ranges = None
-    if arrays is not None:
-        # One pass over the samples serves every precision made from the same float model.
-        key = (model, samples)
-        if key not in _RANGES:
-            _RANGES[key] = collect_ranges(content, arrays)
-        ranges = _RANGES[key]
+    ranges = None if arrays is None else _ranges(content, Path(str(samples)), arrays)
     made = quantize(
         content, precision=precision, input_type=input_type, output_type=output_type, samples=arrays, ranges=ranges
     )
@@ -101,13 +118,26 @@ def _quantize(
     return {"quantizer": made.quantizer, "input_type": made.input_type, "output_type": made.output_type}
 
 
-_RANGES: dict[tuple[str, str | None], Any] = {}
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {"train": _train, "export": _export, "quantize": _quantize}
+_JOBS: dict[str, Callable[..., dict[str, Any]]] = {"train": _train, "export": _export, "quantize": _quantize}
+
+
+def _ranges(model: bytes, samples: Path, arrays: Mapping[str, Array]) -> Ranges:
+    """The activation ranges; one pass over the samples serves every precision made from the same float model."""
+    from .calibrate import collect_ranges
+
+    key = tuple(hashlib.sha256(content).digest() for content in (model, samples.read_bytes()))
+    if key not in _KNOWN_RANGES:
+        _KNOWN_RANGES.clear()
+        _KNOWN_RANGES[key] = collect_ranges(model, arrays)
+    return _KNOWN_RANGES[key]
 
 
 def _arrays(path: str) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:  # pickles, damage, an .npy
+        raise errors.CalibrationError(f"expected arrays in an .npz file, got {path}: {first_line(error)}") from error
 
 
 def _leave_with_parent(parent: int) -> None:

@@ -1,5 +1,9 @@
 """edgekit_device: run a .tflite model on a board and report what it cost. Importing this loads no TFLite runtime."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     ClosedError,
     DataError,
@@ -11,9 +15,12 @@ from .errors import (
     ReportError,
     RuntimeMissingError,
 )
-from .measure import measure
-from .model import Model, TensorSpec
-from .report import BenchmarkReport
+from .model import Model
+from .tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from .measurement import measure
+    from .report import BenchmarkReport
 
 __version__ = "0.1.0"
 
@@ -33,3 +40,16 @@ __all__ = [
     "__version__",
     "measure",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What only a benchmark needs is imported when asked for: running a model stays cheap to start."""
+    if name == "BenchmarkReport":
+        from .report import BenchmarkReport
+
+        return BenchmarkReport
+    if name == "measure":
+        from .measurement import measure
+
+        return measure
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

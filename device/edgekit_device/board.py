@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Optional, Union
 
-from .report import BoardFacts, clean_text
+from .report import BoardFacts
+from .text import clean_text
 
 __all__ = ["peak_rss_mb", "read_board"]
 
@@ -37,14 +40,24 @@ def read_board(root: Union[str, Path] = "/") -> BoardFacts:
     )
 
 
-def peak_rss_mb() -> Optional[float]:
-    """The largest resident set of this process so far, in mebibytes; None where the system does not tell."""
+def peak_rss_mb(status: str = "/proc/self/status") -> Optional[float]:
+    """The largest resident set of this process so far, in mebibytes; None where the system does not tell.
+
+    Linux carries ``ru_maxrss`` over fork and exec, so that a small process started by a large one would report the
+    large one's peak: ``VmHWM`` belongs to this process alone, and is asked first.
+    """
+    for line in _text(Path(status), cap=10_000, lines=True).splitlines():
+        key, _, value = line.partition(":")
+        if key == "VmHWM" and value.split()[:1] and value.split()[0].isdecimal():
+            return int(value.split()[0]) / 1024
+    if sys.platform.startswith("linux"):
+        return None
     try:
         import resource
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak) / (1024 * 1024 if platform.system() == "Darwin" else 1024)
+    return float(peak) / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def _throttling(base: Path) -> str:
@@ -69,7 +82,7 @@ def _cpu_name(base: Path) -> str:
 def _memory_mb(base: Path) -> Optional[float]:
     for line in _text(base / "proc/meminfo", cap=10_000, lines=True).splitlines():
         if line.startswith("MemTotal:"):
-            digits = "".join(character for character in line if character.isdigit())
+            digits = "".join(character for character in line if character.isdecimal())
             return int(digits) / 1024 if digits else None
     return None
 
@@ -91,6 +104,7 @@ def _text(path: Path, cap: int = 200, lines: bool = False) -> str:
 
 def _number(path: Path) -> Optional[float]:
     try:
-        return float(_text(path))
+        number = float(_text(path))
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from .errors import DataError, DeviceRuntimeError, InputError
-from .supervise import EXIT_WORLD, supervise
+from . import __version__
+from ._runtime import RUNTIMES, installed_runtimes, load_runtime
+from .errors import DeviceRuntimeError, InputError
+from .model import Model
+from .supervise import EXIT_INTERRUPTED, EXIT_WORLD, supervise
+from .text import clean_text
 
 __all__ = ["main", "run"]
 
@@ -31,9 +35,13 @@ def run() -> None:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Parse ``argv`` and run its verb in a supervised child; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    about = getattr(arguments, "model", None) or "no model"
-    return supervise(lambda: _guarded(arguments), about)
+    try:
+        arguments = _parser().parse_args(argv)
+        return supervise(lambda: _guarded(arguments), clean_text(arguments.model) or "no model")
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except SystemExit as stop:  # argparse leaves this way, having said why
+        return stop.code if isinstance(stop.code, int) else 0
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
@@ -44,7 +52,8 @@ def _guarded(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return _complain("not enough memory for this model or this data", EXIT_WORLD)
     except OSError as error:
-        return _complain(f"{error.filename or ''} {error.strerror or error}".strip(), EXIT_WORLD)
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}", EXIT_WORLD)
     return 0
 
 
@@ -60,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"edgekit-device {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     info = verbs.add_parser("info", help="what this board is, and which runtimes it has")
@@ -67,14 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(verb=_info)
 
     runner = verbs.add_parser("run", help="run a model on an array, or on random input")
-    runner.add_argument("model")
-    runner.add_argument("--input", metavar="F.npy", help="array with a leading batch axis; random when left out")
-    runner.add_argument("--output", metavar="F.npy", help="where the (first) output goes")
+    runner.add_argument("model", help="a .tflite")
+    runner.add_argument(
+        "--input", metavar="F", help=".npy with a leading batch axis, or .npz by signature name; random when left out"
+    )
+    runner.add_argument("--output", metavar="F", help="where the output goes: .npy, or .npz for several")
     runner.set_defaults(verb=_run)
 
     bench = verbs.add_parser("bench", help="measure latency, memory and, with --data, accuracy")
-    bench.add_argument("model")
-    bench.add_argument("--runs", type=int, metavar="N", help="timed inferences (default: at least 50 and 1 s)")
+    bench.add_argument("model", help="a .tflite")
+    bench.add_argument(
+        "--runs", type=int, metavar="N", help="timed inferences (default: at least 50 and 1 s, at most 20,000)"
+    )
     bench.add_argument(
         "--warmup", type=int, default=5, metavar="N", help="inferences before (default 5, at least 0.2 s)"
     )
@@ -84,15 +98,14 @@ def _parser() -> argparse.ArgumentParser:
 
     for verb in (info, runner, bench):
         verb.add_argument("--json", action="store_true", help="one JSON object on standard output")
-        verb.add_argument("--runtime", choices=["auto", "litert", "tflite", "tf"], default="auto")
-        verb.add_argument("--threads", type=int, default=1, metavar="N")
+        verb.add_argument("--runtime", choices=["auto", *RUNTIMES], default="auto", help="default: the first installed")
+        verb.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default 1)")
     return parser
 
 
 def _info(arguments: argparse.Namespace) -> None:
     import dataclasses
 
-    from ._runtime import installed_runtimes, load_runtime
     from .board import read_board
 
     facts: dict[str, Any] = {"board": dataclasses.asdict(read_board()), "runtimes": installed_runtimes()}
@@ -101,19 +114,26 @@ def _info(arguments: argparse.Namespace) -> None:
     elif arguments.runtime != "auto":
         facts["runtime"] = load_runtime(arguments.runtime).name
     if arguments.json:
-        print(json.dumps(facts))
+        _print_json(facts)
         return
-    for key, value in facts["board"].items():
-        if value not in ("", None, 0):
-            print(f"{key:14} {value}")
-    print(f"{'runtimes':14} {', '.join(f'{n} {v}' for n, v in facts['runtimes'].items()) or 'none installed'}")
+    rows = [(key, value) for key, value in facts["board"].items() if value not in ("", None, 0)]
+    rows.append(("runtimes", ", ".join(f"{n} {v}" for n, v in facts["runtimes"].items()) or "none installed"))
+    if "model" in facts:
+        rows += _model_rows(facts["model"])
+    for key, value in rows:
+        print(f"{key:14} {value}")
+
+
+def _model_rows(model: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("sha256", model["sha256"]), ("delegate", model["runtime"]["delegate"] or "unknown")]
     for side in ("inputs", "outputs"):
-        for tensor in facts.get("model", {}).get(side, []):
-            print(f"{side[:-1]:14} {tensor['name']} {tensor['dtype']} {tensor['shape']} scale {tensor['scale']}")
+        for tensor in model[side]:
+            quantized = f" scale {tensor['scale']:.9g} zero point {tensor['zero_point']}" if tensor["scale"] else ""
+            rows.append((side[:-1], f"{tensor['name']} {tensor['dtype']}{list(tensor['shape'])}{quantized}"))
+    return rows
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    from .model import Model
 
     with Model(arguments.model, threads=arguments.threads, runtime=arguments.runtime, probe=False) as model:
         described = {
@@ -129,27 +149,43 @@ def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
 def _run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from .measure import random_input
-    from .model import Model
+    from .arrays import read_arrays
+    from .tensors import random_input
 
     with Model(arguments.model, threads=arguments.threads, runtime=arguments.runtime, probe=False) as model:
-        values: Any = [random_input(spec) for spec in model.inputs]
-        if arguments.input:
-            values = _load_array(arguments.input)
-        outputs = model.predict(values)
-        first = np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs)
-        if arguments.output:
-            _save_array(arguments.output, first)
-        shown = first.reshape(-1)[:10].tolist()
-        if arguments.json:
-            print(json.dumps({"shape": first.shape, "dtype": str(first.dtype), "first": shown}))
-        else:
-            print(f"{first.dtype}{list(first.shape)}: {', '.join(f'{v:.6g}' for v in shown)}")
+        values: Any = read_arrays(arguments.input) if arguments.input else [random_input(s) for s in model.inputs]
+        result = model.predict(values)
+        names = [spec.name for spec in model.outputs]
+    if isinstance(result, dict):
+        names, result = list(result), tuple(result.values())
+    outputs = result if isinstance(result, tuple) else (result,)
+    if arguments.output:
+        _keep(arguments.output, outputs)
+    shown = [
+        {"name": name, "dtype": str(value.dtype), "shape": value.shape, "first": value.reshape(-1)[:10].tolist()}
+        for name, value in zip(names, (np.asarray(output) for output in outputs))
+    ]
+    if arguments.json:
+        _print_json({"outputs": shown})
+        return
+    for each in shown:
+        print(f"{each['name']} {each['dtype']}{list(each['shape'])}: {', '.join(_number(v) for v in each['first'])}")
+
+
+def _keep(path: str, outputs: tuple[Any, ...]) -> None:
+    from .arrays import write_npy, write_npz
+
+    if path.endswith(".npz"):
+        write_npz(path, {f"output_{index}": value for index, value in enumerate(outputs)})
+    elif len(outputs) == 1:
+        write_npy(path, outputs[0])
+    else:
+        raise InputError(f"expected --output F.npz for this model's {len(outputs)} outputs, got {path}")
 
 
 def _bench(arguments: argparse.Namespace) -> None:
     from .evaluation import read_samples
-    from .measure import measure
+    from .measurement import measure
 
     if arguments.outputs and not arguments.data:
         raise InputError("--outputs keeps the outputs for --data: give both")
@@ -179,28 +215,20 @@ def _bench(arguments: argparse.Namespace) -> None:
         print(f"  {'accuracy':8} {report.accuracy.accuracy:.4f} on {report.accuracy.count} samples")
 
 
-def _load_array(path: str) -> Any:
-    import numpy as np
-
-    try:
-        return np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy raises many kinds for damaged files
-        raise DataError(f"cannot read {path} as .npy: {error}") from error
+def _number(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _save_array(path: str, value: Any) -> None:
-    import numpy as np
-
-    aside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(aside, "wb") as file:
-            np.save(file, value)
-        os.replace(aside, path)
-    except BaseException:
-        if os.path.exists(aside):
-            os.unlink(aside)
-        raise
+def _print_json(facts: object) -> None:
+    """One JSON object; NaN and infinity, which JSON has no words for, become null."""
+    print(json.dumps(_finite(facts), allow_nan=False))
 
 
-if __name__ == "__main__":
-    run()
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

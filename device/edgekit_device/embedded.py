@@ -7,8 +7,6 @@ preprocessing and the provenance, so that a copied file still knows how to be fe
 
 from __future__ import annotations
 
-import io
-import json
 from typing import Any
 
 __all__ = ["NAME", "append_note", "read_note"]
@@ -19,10 +17,12 @@ CAP_BYTES = 256 * 1024
 
 def read_note(model: bytes) -> dict[str, Any]:
     """The note inside ``model``, or an empty dict when there is none or it is not readable."""
-    import zipfile
-
     if b"PK\x05\x06" not in model[-65_557:]:
         return {}
+    import io
+    import json
+    import zipfile
+
     try:
         with zipfile.ZipFile(io.BytesIO(model)) as archive:
             info = archive.getinfo(NAME)
@@ -36,6 +36,8 @@ def read_note(model: bytes) -> dict[str, Any]:
 
 def append_note(model: bytes, note: dict[str, Any]) -> bytes:
     """``model`` with ``note`` behind it; the same input gives the same bytes."""
+    import io
+    import json
     import zipfile
 
     buffer = io.BytesIO()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import read_npz, write_npz
 from .errors import DataError
 from .model import Model
 from .report import AccuracyFacts
@@ -48,15 +48,13 @@ def read_samples(path: str) -> Samples:
             digest = hashlib.sha256()
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {str(name): archive[name] for name in archive.files}
-    except DataError:
-        raise
-    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged files
-        raise DataError(f"cannot read {path} as .npz: {error}") from error
-    inputs = {_input_name(name): value for name, value in arrays.items() if name.split(".")[0] in ("x", "x_test")}
-    labels = arrays.get("y", arrays.get("y_test"))
-    _check(path, arrays, inputs, labels)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    arrays = read_npz(path)
+    suffix = _suffix(path, arrays)
+    inputs = {_input_name(name): value for name, value in arrays.items() if name.split(".")[0] == f"x{suffix}"}
+    labels = arrays.get(f"y{suffix}")
+    _check(path, inputs, labels)
     return Samples(inputs, labels, digest.hexdigest())
 
 
@@ -65,7 +63,7 @@ def measure_accuracy(model: Model, samples: Samples, *, outputs_path: Optional[s
     outputs = predict_all(model, samples.inputs)
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in outputs)).hexdigest()
     if outputs_path is not None:
-        _write_outputs(outputs_path, outputs)
+        write_npz(outputs_path, {f"output_{index}": value for index, value in enumerate(outputs)})
     facts = AccuracyFacts(count=samples.count, data_sha256=samples.sha256, outputs_sha256=digest)
     if samples.labels is None or samples.labels.ndim != 1 or samples.labels.dtype.kind not in "iu":
         return facts
@@ -73,9 +71,16 @@ def measure_accuracy(model: Model, samples: Samples, *, outputs_path: Optional[s
     return AccuracyFacts(correct / samples.count, correct, samples.count, samples.sha256, digest)
 
 
-def _check(path: str, arrays: dict[str, Array], inputs: dict[str, Array], labels: Optional[Array]) -> None:
-    if not inputs:
-        raise DataError(f"expected an array 'x' or 'x_test' in {path}, got {sorted(arrays) or 'nothing'}")
+def _suffix(path: str, arrays: dict[str, Array]) -> str:
+    """``_test`` where the file calls its samples so, as Keras's own data files do."""
+    kinds = {name.split(".")[0] for name in arrays} & {"x", "x_test"}
+    if len(kinds) != 1:
+        found = "both" if kinds else sorted(arrays)[:10] or "nothing"
+        raise DataError(f"expected an array 'x' or 'x_test' in {path}, and not both, got {found}")
+    return kinds.pop()[1:]
+
+
+def _check(path: str, inputs: dict[str, Array], labels: Optional[Array]) -> None:
     rows = {len(value) if value.ndim else 0 for value in [*inputs.values(), *([] if labels is None else [labels])]}
     if len(rows) != 1 or 0 in rows:
         raise DataError(
@@ -90,15 +95,3 @@ def _check(path: str, arrays: dict[str, Array], inputs: dict[str, Array], labels
 
 def _input_name(key: str) -> str:
     return key.partition(".")[2] or "x"
-
-
-def _write_outputs(path: str, outputs: tuple[Array, ...]) -> None:
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, aside = tempfile.mkstemp(dir=folder, prefix=".outputs-", suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{f"output_{index}": value for index, value in enumerate(outputs)})  # type: ignore[arg-type]
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise

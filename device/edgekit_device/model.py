@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-import numpy.typing as npt
 
-from ._runtime import Runtime, load_runtime, translate
+from ._runtime import load_runtime, translate
 from .embedded import read_note
-from .errors import ClosedError, InferenceError, InputError, ModelError
-from .probe import probe
-from .quant import dequantize, quantize
-from .report import RuntimeFacts, clean_text
+from .errors import ClosedError, DeviceRuntimeError, InferenceError, InputError, ModelError
+from .flatbuffer import verify
+from .loading import (
+    RUNTIME_FAILURES,
+    ModelSource,
+    check_threads,
+    open_interpreter,
+    probe_model,
+    read_model,
+    resize_interpreter,
+)
+from .quant import dequantize
+from .tensors import TensorSpec, read_spec, to_array, to_tensor
 
-__all__ = ["Model", "TensorSpec"]
+if TYPE_CHECKING:
+    from typing import Union
 
-Array = npt.NDArray[Any]
-Inputs = Union[Array, Sequence[Array], Mapping[str, Array]]
-Outputs = Union[Array, tuple[Array, ...], dict[str, Array]]
+    import numpy.typing as npt
+
+    from .report import RuntimeFacts
+
+    Array = npt.NDArray[Any]
+    Inputs = Union[Array, Sequence[Array], Mapping[str, Array]]
+    Outputs = Union[Array, tuple[Array, ...], dict[str, Array]]
+
+__all__ = ["Model"]
 
 LARGEST_BATCH = 64
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """An input or output as the runtime declares it; ``scale`` is 0.0 where the tensor is not quantized."""
-
-    name: str
-    index: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    scale: float = 0.0
-    zero_point: int = 0
-
-    @property
-    def quantized(self) -> bool:
-        """Whether integers of this tensor stand for real values."""
-        return self.scale != 0.0 and self.dtype.kind in "iu"
 
 
 class Model:
@@ -50,40 +45,52 @@ class Model:
 
     ``model`` is a path or the bytes of a .tflite. ``runtime`` is ``auto``, ``litert``, ``tflite`` or ``tf``.
     ``probe=True`` loads and runs the model once in a child process first, so that a file that would kill the process
-    raises ModelCrashError instead; pass False for files you made yourself, to save that second load.
+    raises ModelCrashError instead; pass False for files you made yourself, to save that second load. It is a trial,
+    not a proof: a damaged file may pass it and still crash later. Run files you do not trust in a process of their
+    own, as ``edgekit-device`` does.
 
     ``predict`` may be called from several threads: calls wait for each other.
 
     Raises ModelError, ModelCrashError, RuntimeMissingError, InputError (threads below 1).
     """
 
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    signatures: dict[str, dict[str, list[str]]]
+    _interpreter: Any
+    _invoke: Callable[[], Any]
+    _fast: Optional[tuple[Any, ...]]
+
     def __init__(
         self,
-        model: Union[str, os.PathLike[str], bytes],
+        model: ModelSource,
         *,
         threads: int = 1,
         runtime: str = "auto",
         probe: bool = True,
     ) -> None:
-        if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 256:
-            raise InputError(f"expected threads as a whole number from 1 to 256, got {threads!r}")
-        self._content, self.name = _read(model)
+        check_threads(threads)
+        self._content, self.name = read_model(model)
         self._threads = threads
-        self._runtime: Runtime = load_runtime(runtime)
+        self._probing = probe
+        self._runtime = load_runtime(runtime)
         self._lock = threading.Lock()
         self._resizable: Optional[bool] = None
-        self._fast: Optional[tuple[int, np.dtype[Any], tuple[int, ...], int]] = None
+        self._named: dict[Optional[str], tuple[dict[str, int], dict[str, int]]] = {}
+        verify(self._content, self.name)
         if probe:
-            _probe(self._runtime, self._content, threads, self.name)
-        self._interpreter: Any = None
+            probe_model(self._runtime, self._content, threads, self.name)
         self._load()
-        self._native_batch = self.inputs[0].shape[0] if self.inputs and self.inputs[0].shape else 1
+        self._native_batch = self.batch
+        self._batched = self.batch > 0 and all(s.shape and s.shape[0] == self.batch for s in self.inputs)
 
     # -- what it is ---------------------------------------------------------------------------------------------
 
     @property
     def runtime(self) -> RuntimeFacts:
         """Name and version of the runtime, the delegate that took over operators, and the threads."""
+        from .report import RuntimeFacts
+
         return RuntimeFacts(self._runtime.name, self._runtime.version, self._delegate(), self._threads)
 
     @property
@@ -94,6 +101,8 @@ class Model:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, in hexadecimal."""
+        import hashlib
+
         return hashlib.sha256(self._content).hexdigest()
 
     @property
@@ -111,55 +120,67 @@ class Model:
     def predict(self, inputs: Inputs, *, signature: Optional[str] = None) -> Outputs:
         """Run the model on ``inputs``: one array, a sequence in input order, or a mapping by signature name.
 
-        Arrays have the model's shape; the leading dimension may be any N (the model is resized, or run row by row
-        where it cannot be). For a quantized input, floats are real-world values and come back as real-world float32
-        outputs; integers of the tensor's own dtype are native steps and come back native. A mapping gives a dict of
-        outputs by signature name; otherwise one output is an array and several are a tuple in output order.
+        Arrays have the model's shape; the leading dimension may be any N where every input has the same one (the
+        model is resized, or run row by row where it cannot be). For a quantized input, floats are real-world values
+        and come back as real-world float32 outputs; integers of the tensor's own dtype are native steps and come back
+        native. A mapping gives a dict of outputs by signature name; otherwise one output is an array and several are
+        a tuple in output order.
 
         Raises InputError, InferenceError, ClosedError.
         """
-        if type(inputs) is np.ndarray and self._fast is not None:
-            index, dtype, shape, output = self._fast
-            if inputs.dtype is dtype and inputs.shape == shape:
-                with self._lock:
-                    try:
-                        self._set(index, inputs)
-                        self._invoke()
-                        fast: Array = self._get(output)
-                        return fast
-                    except (RuntimeError, ValueError) as error:
-                        raise self._failed(error) from error
         with self._lock:
+            if self._fast is not None and signature is None and type(inputs) is np.ndarray:
+                # One array that fits as it is: nothing stands between the caller and the runtime.
+                dtype, shape, set_tensor, index, invoke, get_tensor, output = self._fast
+                if inputs.dtype is dtype and inputs.shape == shape:
+                    try:
+                        set_tensor(index, inputs)
+                        invoke()
+                        result: Array = get_tensor(output)
+                        return result
+                    except RUNTIME_FAILURES as error:
+                        raise self._failed(error) from error
             return self._predict(inputs, signature)
 
     def resize(self, batch: int) -> None:
         """Allocate the model for ``batch`` rows; raises InputError when its graph has a fixed batch."""
         with self._lock:
             self._ensure_open()
-            if batch < 1 or not self._try_resize(batch):
+            if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+                raise InputError(f"expected a batch of at least 1, got {batch!r}")
+            if not self._try_resize(batch):
                 raise InputError(
-                    f"expected a batch this model can be resized to, got {batch}: "
-                    f"its graph is fixed at {self._native_batch} (convert it with a free batch, or predict row by row)"
+                    f"expected a batch this model can be resized to, got {batch}: its graph is fixed at "
+                    f"{self._native_batch} (convert it with a free batch, or let predict() run it row by row)"
                 )
+
+    def set_inputs(self, inputs: Sequence[Array]) -> None:
+        """Fill the input tensors, in order, with arrays of exactly their dtype and shape; raises InputError."""
+        with self._lock:
+            self._ensure_open()
+            self._check_count(inputs)
+            for spec, value in zip(self.inputs, inputs):
+                if value.dtype != spec.dtype or value.shape != spec.shape:
+                    raise InputError(
+                        f"expected {spec.name} as {spec.dtype}{list(spec.shape)}, got {value.dtype}{list(value.shape)}"
+                    )
+                self._interpreter.set_tensor(spec.index, value)
 
     def invoke(self) -> None:
         """Run the model on whatever its input tensors hold: the bare call that a benchmark times."""
-        try:
-            self._invoke()
-        except (RuntimeError, ValueError) as error:
-            raise self._failed(error) from error
-
-    def set_inputs(self, inputs: Sequence[Array]) -> None:
-        """Fill the input tensors, in order, with arrays of exactly their dtype and shape."""
-        for spec, value in zip(self.inputs, inputs):
-            self._set(spec.index, value)
+        with self._lock:
+            try:
+                self._invoke()
+            except RUNTIME_FAILURES as error:
+                raise self._failed(error) from error
 
     def close(self) -> None:
         """Free the runtime's memory; later calls raise ClosedError. Closing twice is fine."""
         with self._lock:
             self._interpreter = None
             self._fast = None
-            self._set = self._invoke = self._get = self._closed
+            self._named.clear()
+            self._invoke = self._raise_closed
 
     def __enter__(self) -> Model:
         return self
@@ -171,28 +192,57 @@ class Model:
         shapes = ", ".join(f"{spec.dtype}{list(spec.shape)}" for spec in self.inputs)
         return f"<edgekit_device.Model {self.name} ({shapes}) on {self._runtime.name} {self._runtime.version}>"
 
-    # -- inside -------------------------------------------------------------------------------------------------
+    # -- inside: loading ----------------------------------------------------------------------------------------
 
     def _load(self) -> None:
+        interpreter = open_interpreter(self._runtime, self._content, self._threads, self.name)
         try:
-            interpreter = self._runtime.interpreter(model_content=self._content, num_threads=self._threads)
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError, TypeError) as error:
-            raise translate(error, ModelError, f"{self._runtime.name} cannot load {self.name}") from error
-        self._adopt(interpreter)
+            self._adopt(interpreter)
+        except RUNTIME_FAILURES as error:
+            raise translate(error, ModelError, f"{self._runtime.name} cannot describe {self.name}") from error
 
     def _adopt(self, interpreter: Any) -> None:
-        """Take ``interpreter`` into use and read its tensors; bound methods keep the hot path short."""
+        """Take ``interpreter`` into use and read its tensors, which a resize has changed."""
         self._interpreter = interpreter
-        self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
-        self.inputs: tuple[TensorSpec, ...] = tuple(_spec(raw) for raw in interpreter.get_input_details())
-        self.outputs: tuple[TensorSpec, ...] = tuple(_spec(raw) for raw in interpreter.get_output_details())
-        self._fast = None
-        if len(self.inputs) == len(self.outputs) == 1:
-            only, out = self.inputs[0], self.outputs[0]
-            if only.quantized or not out.quantized:
-                self._fast = (only.index, only.dtype, only.shape, out.index)
-        self.signatures: dict[str, dict[str, list[str]]] = interpreter.get_signature_list()
+        self._invoke = interpreter.invoke
+        self.inputs = tuple(read_spec(raw) for raw in interpreter.get_input_details())
+        self.outputs = tuple(read_spec(raw) for raw in interpreter.get_output_details())
+        self.signatures = interpreter.get_signature_list()
+        self._fast = self._fast_path(interpreter)
+
+    def _fast_path(self, interpreter: Any) -> Optional[tuple[Any, ...]]:
+        """What ``predict`` needs for one input and one output that are neither quantized nor dequantized."""
+        if not len(self.inputs) == len(self.outputs) == 1:
+            return None
+        (only,), (out,) = self.inputs, self.outputs
+        if out.quantized and not only.quantized:
+            return None
+        calls = interpreter.set_tensor, only.index, interpreter.invoke, interpreter.get_tensor, out.index
+        return (only.dtype, only.shape, *calls)
+
+    def _try_resize(self, batch: int) -> bool:
+        """Resize every input's leading dimension; on refusal start afresh at the native batch and say False.
+
+        The first new batch is tried in a child as well: a graph may load and run, and crash when resized.
+        """
+        if batch == self.batch:
+            return True
+        if not self._batched or self._resizable is False:
+            return False
+        try:
+            if self._probing and self._resizable is None:
+                probe_model(self._runtime, self._content, self._threads, self.name, batch=batch)
+            resize_interpreter(self._interpreter, batch)
+            self._adopt(self._interpreter)
+            self._resizable = True
+        except (ModelError, *RUNTIME_FAILURES):
+            # A batch too large for the memory says nothing of the smaller ones that worked before.
+            self._resizable = self._resizable or False
+            self._load()
+            return False
+        return True
+
+    # -- inside: running ----------------------------------------------------------------------------------------
 
     def _predict(self, inputs: Inputs, signature: Optional[str]) -> Outputs:
         self._ensure_open()
@@ -205,52 +255,69 @@ class Model:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _predict_named(self, inputs: Mapping[str, Array], signature: Optional[str]) -> dict[str, Array]:
-        ins, outs = self._signature(signature)
+        if signature not in self._named:
+            self._named[signature] = self._signature(signature)
+        ins, outs = self._named[signature]
         if set(inputs) != set(ins):
             raise InputError(f"expected inputs named {sorted(ins)}, got {sorted(map(str, inputs))}")
-        by_index = {ins[name]: np.asarray(value) for name, value in inputs.items()}
+        by_index = {ins[name]: value for name, value in inputs.items()}
         results = self._run(self._checked([by_index[spec.index] for spec in self.inputs]))
         by_output = {spec.index: result for spec, result in zip(self.outputs, results)}
         return {name: by_output[index] for name, index in outs.items()}
 
     def _signature(self, key: Optional[str]) -> tuple[dict[str, int], dict[str, int]]:
         """Tensor index by name, for the inputs and outputs of a signature; tensor names where the file has none."""
-        if key is None and len(self.signatures) != 1:
-            if not self.signatures:
-                return {s.name: s.index for s in self.inputs}, {s.name: s.index for s in self.outputs}
-            raise InputError(f"expected signature= one of {sorted(self.signatures)}: this model has several")
         if key is not None and key not in self.signatures:
             raise InputError(f"expected a signature of {sorted(self.signatures)}, got {key!r}")
-        runner = self._interpreter.get_signature_runner(key)
-        ins = {name: int(raw["index"]) for name, raw in runner.get_input_details().items()}
-        outs = {name: int(raw["index"]) for name, raw in runner.get_output_details().items()}
-        primary_ins, primary_outs = {s.index for s in self.inputs}, {s.index for s in self.outputs}
-        if set(ins.values()) != primary_ins or not set(outs.values()) <= primary_outs:
-            raise InputError(f"signature {key!r} is not the model's main graph: only the main graph can be run by name")
+        if key is None and len(self.signatures) > 1:
+            raise InputError(f"expected signature= one of {sorted(self.signatures)}: this model has several")
+        if not self.signatures:
+            ins, outs = ({s.name: s.index for s in specs} for specs in (self.inputs, self.outputs))
+        else:
+            try:
+                runner = self._interpreter.get_signature_runner(key)
+                ins, outs = (
+                    {name: int(raw["index"]) for name, raw in details.items()}
+                    for details in (runner.get_input_details(), runner.get_output_details())
+                )
+            except RUNTIME_FAILURES as error:
+                raise self._failed(error) from error
+        if set(ins.values()) != {s.index for s in self.inputs} or not set(outs.values()) <= {
+            s.index for s in self.outputs
+        }:
+            raise InputError("expected names for the model's main graph, which alone is run by name: pass a sequence")
         return ins, outs
 
-    def _checked(self, values: Sequence[Any]) -> list[Array]:
-        """The inputs as arrays whose number, rank, shape and rows fit the model."""
+    def _check_count(self, values: Sequence[Any]) -> None:
         if len(values) != len(self.inputs):
             names = ", ".join(spec.name for spec in self.inputs)
             raise InputError(f"expected {len(self.inputs)} input(s) ({names}), got {len(values)}")
-        arrays = [np.asarray(value) for value in values]
+
+    def _checked(self, values: Sequence[Any]) -> list[Array]:
+        """The inputs as arrays whose number, rank, shape and rows fit the model."""
+        self._check_count(values)
+        arrays = [to_array(spec, value) for spec, value in zip(self.inputs, values)]
         for spec, array in zip(self.inputs, arrays):
-            if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:] or 0 in array.shape:
-                expected = "(" + ", ".join(["N", *(str(size) for size in spec.shape[1:])]) + ")"
+            if not self._fits(spec, array):
+                first = "N" if self._batched else str(spec.shape[0]) if spec.shape else ""
+                expected = ", ".join([first, *(str(size) for size in spec.shape[1:])])
                 hint = ": add the leading axis with x[None]" if array.shape == spec.shape[1:] else ""
-                raise InputError(f"expected {spec.name} of shape {expected}, got {array.shape}{hint}")
-        rows = {len(array) for array in arrays if array.ndim}
+                raise InputError(f"expected {spec.name} of shape ({expected}), got {array.shape}{hint}")
+        rows = {len(array) for array in arrays} if self._batched else set()
         if len(rows) > 1:
             raise InputError(f"expected the same number of rows in every input, got {sorted(rows)}")
         return arrays
+
+    def _fits(self, spec: TensorSpec, array: Array) -> bool:
+        if not self._batched:
+            return array.shape == spec.shape
+        return array.ndim == len(spec.shape) and array.shape[1:] == spec.shape[1:] and len(array) > 0
 
     def _run(self, arrays: list[Array]) -> tuple[Array, ...]:
         native = {array.dtype == spec.dtype for spec, array in zip(self.inputs, arrays) if spec.quantized}
         if len(native) > 1:
             raise InputError("expected real-world floats for every quantized input, or native integers for every one")
-        steps = [_to_tensor(spec, array) for spec, array in zip(self.inputs, arrays)]
-        raw = self._run_rows(steps)
+        raw = self._run_rows([to_tensor(spec, array) for spec, array in zip(self.inputs, arrays)])
         if native == {True}:
             return raw
         return tuple(
@@ -260,123 +327,53 @@ class Model:
 
     def _run_rows(self, steps: list[Array]) -> tuple[Array, ...]:
         """Run any number of rows: at once, in resized batches, or one native batch at a time."""
-        if not steps or not steps[0].ndim or len(steps[0]) == self.batch:
+        if not self._batched or not steps or len(steps[0]) == self.batch:
             return self._run_once(steps)
         rows = len(steps[0])
-        resized = self._resizable is not False and self._try_resize(min(rows, LARGEST_BATCH))
-        size = self.batch if resized else self._native_batch
+        size = self.batch if self._try_resize(min(rows, LARGEST_BATCH)) else self._native_batch
         pieces = [self._run_piece([s[at : at + size] for s in steps], size) for at in range(0, rows, size)]
         return tuple(np.concatenate(parts) for parts in zip(*pieces))
 
     def _run_piece(self, steps: list[Array], size: int) -> tuple[Array, ...]:
         """Run at most ``size`` rows; a short last piece is filled up with its first row and cut again."""
         rows = len(steps[0])
-        if rows == size:
-            return self._run_once(steps)
-        filled = [np.concatenate([s, np.repeat(s[:1], size - rows, axis=0)]) for s in steps]
-        return tuple(value[:rows] for value in self._run_once(filled))
+        if rows < size:
+            steps = [np.concatenate([s, np.repeat(s[:1], size - rows, axis=0)]) for s in steps]
+        results = self._run_once(steps)
+        if any(value.shape[:1] != (size,) for value in results):
+            shapes = ", ".join(str(value.shape) for value in results)
+            raise InputError(
+                f"expected {self._native_batch} row(s), as {self.name} has: its outputs of shape {shapes} do not hold "
+                "one row for each input row, so that more rows cannot be run in turn"
+            )
+        return tuple(value[:rows] for value in results)
 
     def _run_once(self, steps: list[Array]) -> tuple[Array, ...]:
         try:
             for spec, value in zip(self.inputs, steps):
-                self._set(spec.index, value)
-            self._invoke()
-            return tuple(self._get(spec.index) for spec in self.outputs)
-        except (RuntimeError, ValueError) as error:
+                self._interpreter.set_tensor(spec.index, value)
+            self._interpreter.invoke()
+            return tuple(self._interpreter.get_tensor(spec.index) for spec in self.outputs)
+        except RUNTIME_FAILURES as error:
             raise self._failed(error) from error
 
-    def _try_resize(self, batch: int) -> bool:
-        """Resize every input's leading dimension; on refusal start afresh at the native batch and say False."""
-        if batch == self.batch:
-            return True
-        try:
-            for spec in self.inputs:
-                self._interpreter.resize_tensor_input(spec.index, [batch, *spec.shape[1:]])
-            self._interpreter.allocate_tensors()
-            self._invoke()
-            rows = {tuple(self._get(spec.index).shape)[:1] for spec in self.outputs}
-            self._resizable = rows == {(batch,)}
-        except (RuntimeError, ValueError):
-            self._resizable = False
-        if self._resizable:
-            self._adopt(self._interpreter)
-        else:
-            self._load()
-        return bool(self._resizable)
-
     def _delegate(self) -> str:
-        """The name of the delegate that took over operators, ``none``, or empty where the runtime does not tell."""
+        """The delegate that took over operators: ``xnnpack``, ``flex``, ``none``; empty where nobody tells."""
         try:
-            operators = self._interpreter._get_ops_details()
-        except Exception:  # a private call of the runtime: absent in some versions
+            names = {str(operator["op_name"]) for operator in self._interpreter._get_ops_details()}
+        except Exception:  # a private call of the runtime: absent in some versions, and after close()
             return ""
-        taken = any(str(operator.get("op_name", "")).upper() == "DELEGATE" for operator in operators)
-        return "xnnpack" if taken else "none"
+        if "DELEGATE" not in names:
+            return "none"
+        # The runtimes call every delegate DELEGATE; these two are all that they apply by themselves.
+        return "flex" if any(name.startswith("Flex") for name in names) else "xnnpack"
 
     def _ensure_open(self) -> None:
         if self._interpreter is None:
-            self._closed()
+            self._raise_closed()
 
-    def _closed(self, *_: object) -> Any:
+    def _raise_closed(self) -> None:
         raise ClosedError(f"{self.name} was closed: make a new Model to predict again")
 
-    def _failed(self, error: Exception) -> Exception:
+    def _failed(self, error: BaseException) -> DeviceRuntimeError:
         return translate(error, InferenceError, f"{self._runtime.name} failed to run {self.name}")
-
-
-def _read(model: Union[str, os.PathLike[str], bytes]) -> tuple[bytes, str]:
-    """The file's bytes and a name for messages; raises ModelError unless they start like a .tflite."""
-    if isinstance(model, (bytes, bytearray, memoryview)):
-        content, name = bytes(model), "the model"
-    else:
-        name = clean_text(os.fspath(model))
-        try:
-            with open(model, "rb") as file:
-                content = file.read()
-        except OSError as error:
-            raise ModelError(f"cannot read {name}: {error.strerror or error}") from error
-    if content[4:8] != b"TFL3" or len(content) < 16:
-        raise ModelError(
-            f"expected a .tflite model ('TFL3' at byte 4), got {len(content)} bytes starting "
-            f"{content[:8].hex() or 'nothing'} in {name}: check the file, or convert the model again"
-        )
-    return content, name
-
-
-def _probe(runtime: Runtime, content: bytes, threads: int, name: str) -> None:
-    def load_and_run() -> None:
-        interpreter = runtime.interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-        interpreter.invoke()
-
-    probe(load_and_run, f"{runtime.name} cannot load {name}")
-
-
-def _spec(raw: Mapping[str, Any]) -> TensorSpec:
-    scale, zero_point = raw["quantization"]
-    return TensorSpec(
-        name=clean_text(raw["name"]),
-        index=int(raw["index"]),
-        shape=tuple(int(size) for size in raw["shape"]),
-        dtype=np.dtype(raw["dtype"]),
-        scale=float(scale),
-        zero_point=int(zero_point),
-    )
-
-
-def _to_tensor(spec: TensorSpec, array: Array) -> Array:
-    """``array`` in the tensor's dtype; raises InputError where that would change its meaning."""
-    if array.dtype == spec.dtype:
-        return array
-    kind, wanted = array.dtype.kind, spec.dtype.kind
-    if spec.quantized and kind == "f":
-        return quantize(array, spec.scale, spec.zero_point, spec.dtype)
-    if not spec.quantized and wanted == "f" and kind in "fiub":
-        return array.astype(spec.dtype)
-    if not spec.quantized and wanted in "iu" and kind in "iu":
-        limits = np.iinfo(spec.dtype)
-        if array.size and (array.min() < limits.min or array.max() > limits.max):
-            raise InputError(f"expected {spec.name} within {spec.dtype}, got values up to {array.max()}")
-        return array.astype(spec.dtype)
-    takes = f"floats (real-world values) or {spec.dtype} (native steps)" if spec.quantized else f"{spec.dtype}"
-    raise InputError(f"expected {spec.name} as {takes}, got {array.dtype}: convert it with .astype(...)")

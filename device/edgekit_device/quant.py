@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import InputError
 
-__all__ = ["dequantize", "quantize"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+    Array = npt.NDArray[Any]
+
+__all__ = ["dequantize", "quantize"]
 
 
 def quantize(real: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -> Array:
@@ -19,11 +21,13 @@ def quantize(real: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -
 
     Raises InputError when a value is NaN, which has no integer.
     """
-    steps = np.rint(np.asarray(real, np.float32) / np.float32(scale)) + np.float32(zero_point)
+    with np.errstate(over="ignore"):  # beyond float32 is beyond every integer: it saturates
+        steps = np.rint(np.asarray(real, np.float32) / np.float32(scale)) + np.float32(zero_point)
     if np.isnan(steps).any():
-        raise InputError("expected finite values, got NaN: clean the input before predict()")
+        raise InputError("expected numbers, got NaN: clean the input before predict()")
     limits = np.iinfo(dtype)
-    steps_in_range: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+    # In float64, which holds the ends of int32 exactly; float32 would round 2147483647 up and out of range.
+    steps_in_range: Array = np.clip(steps.astype(np.float64), limits.min, limits.max).astype(dtype)
     return steps_in_range
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .errors import ReportError
+from .text import clean_text
 
 __all__ = [
     "SCHEMA",
@@ -29,7 +30,6 @@ __all__ = [
 ]
 
 SCHEMA = 1
-TEXT_CAP = 200
 SAMPLES_CAP = 2000
 NOTES_CAP = 50
 
@@ -142,8 +142,9 @@ class BenchmarkReport:
     def from_dict(cls, raw: object) -> BenchmarkReport:
         """Read a report of any schema version; raises ReportError when it is not an object with a schema number."""
         if not isinstance(raw, Mapping) or _integer(raw.get("schema"), 0) < 1:
+            keys = f" with {clean_text(', '.join(map(str, list(raw)[:5])), 80)}" if isinstance(raw, Mapping) else ""
             raise ReportError(
-                f"expected a benchmark report (an object with 'schema', now {SCHEMA}), got {clean_text(repr(raw), 80)}"
+                f"expected a benchmark report (an object with 'schema', now {SCHEMA}), got {type(raw).__name__}{keys}"
             )
         report: BenchmarkReport = _read(cls, raw)
         if report.schema > SCHEMA:
@@ -159,13 +160,6 @@ class BenchmarkReport:
         except (ValueError, RecursionError) as error:
             raise ReportError(f"expected a benchmark report as JSON, got {clean_text(text, 80)!r}") from error
         return cls.from_dict(raw)
-
-
-def clean_text(value: object, cap: int = TEXT_CAP) -> str:
-    """``value`` as printable text of at most ``cap`` characters; control and formatting characters become spaces."""
-    text = value if isinstance(value, str) else ""
-    printable = "".join(character if character.isprintable() else " " for character in text[: 4 * cap])
-    return " ".join(printable.split(" "))[:cap].strip()
 
 
 def _integer(value: object, default: int) -> int:
@@ -184,12 +178,16 @@ def _number(value: object, default: Optional[float]) -> Optional[float]:
     return number if math.isfinite(number) else default
 
 
-def _numbers(value: object) -> tuple[float, ...]:
+def _text(value: object, default: str) -> str:
+    return clean_text(value) if isinstance(value, str) else default
+
+
+def _numbers(value: object, _: object) -> tuple[float, ...]:
     items = value if isinstance(value, (list, tuple)) else ()
     return tuple(number for number in (_number(item, None) for item in items[:SAMPLES_CAP]) if number is not None)
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _texts(value: object, _: object) -> tuple[str, ...]:
     items = value if isinstance(value, (list, tuple)) else ()
     return tuple(clean_text(item) for item in items[:NOTES_CAP] if isinstance(item, str))
 
@@ -201,20 +199,21 @@ def _read(record: type, raw: Mapping[str, Any]) -> Any:
         if item.name not in raw:
             continue
         value, kind = raw[item.name], str(item.type)
-        if kind == "str":
-            values[item.name] = clean_text(value)
-        elif kind == "int":
-            values[item.name] = _integer(value, 0)
-        elif kind == "Optional[float]":
-            values[item.name] = _number(value, None)
-        elif kind == "tuple[float, ...]":
-            values[item.name] = _numbers(value)
-        elif kind == "tuple[str, ...]":
-            values[item.name] = _texts(value)
-        elif isinstance(value, Mapping):
-            values[item.name] = _read(_NESTED[kind], value)
+        if kind in _NESTED:
+            if isinstance(value, Mapping):
+                values[item.name] = _read(_NESTED[kind], value)
+        else:
+            values[item.name] = _READERS[kind](value, item.default)
     return record(**values)
 
+
+_READERS: dict[str, Callable[[object, Any], Any]] = {
+    "str": _text,
+    "int": _integer,
+    "Optional[float]": _number,
+    "tuple[float, ...]": _numbers,
+    "tuple[str, ...]": _texts,
+}
 
 _NESTED: dict[str, type] = {
     record.__name__: record

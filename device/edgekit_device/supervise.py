@@ -6,73 +6,122 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
 
-from .probe import signal_name
+from .probe import CAN_FORK, fork, no_core_dump, signal_name
 
-__all__ = ["supervise"]
+__all__ = ["EXIT_INTERRUPTED", "EXIT_WORLD", "supervise"]
 
 EXIT_WORLD = 3
 EXIT_INTERRUPTED = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def supervise(command: Callable[[], int], about: str) -> int:
     """The exit code of ``command`` run in a fork; 3 with a message about ``about`` when a signal killed it.
 
-    The runtimes' own chatter on standard error is held back, and its last line shown only after a crash.
+    An interrupt is passed on to the child, a second one kills it; both end with 130. The runtimes' own chatter on
+    standard error is held back, and its last line shown only after a crash.
     """
-    if not hasattr(os, "fork") or sys.platform == "darwin":
+    if not CAN_FORK:
         return command()
     sys.stdout.flush()
-    with tempfile.TemporaryFile() as chatter:
-        child = os.fork()
+    stops: list[int] = []
+    with tempfile.TemporaryFile() as chatter, _blocked():
+        child = fork()
         if child == 0:
             _be_the_child(command, chatter.fileno())
-        status = _wait(child)
+        with _passed_on(child, stops):
+            status = os.waitpid(child, 0)[1]
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
         name = signal_name(os.WTERMSIG(status))
-        if name in ("SIGINT", "SIGTERM"):
+        if stops or name in ("SIGINT", "SIGTERM"):
             return EXIT_INTERRUPTED
-        print(f"edgekit-device: error: the runtime crashed ({name}) on {about}{_last_line(chatter)}", file=sys.stderr)
-        print(
-            "  The file is damaged, or holds what this runtime mishandles: check it with 'edgekit inspect', convert it "
-            "again, or try --runtime.",
-            file=sys.stderr,
-        )
+        print(_epitaph(name, about, chatter), file=sys.stderr)
         return EXIT_WORLD
+
+
+def _epitaph(name: str, about: str, chatter: IO[bytes]) -> str:
+    advice = (
+        "The board ran out of memory: try a smaller model, or stop other programs."
+        if name == "SIGKILL"
+        else "The file is damaged, or holds what this runtime mishandles: check it with 'edgekit inspect', convert it "
+        "again, or try --runtime."
+    )
+    return f"edgekit-device: error: the runtime crashed ({name}) on {about}{_last_line(chatter)}\n  {advice}"
 
 
 def _be_the_child(command: Callable[[], int], chatter: int) -> None:
     """Keep our own messages on the real standard error; what C code writes to descriptor 2 goes to ``chatter``."""
     code = EXIT_WORLD
     try:
+        signal.signal(signal.SIGINT, _interrupt_once)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        no_core_dump()
         sys.stderr = os.fdopen(os.dup(2), "w")
         os.dup2(chatter, 2)
-        code = command()
+        result = command()
         sys.stdout.flush()
-        sys.stderr.flush()
+        code = result
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        code = EXIT_WORLD
+    except OSError as error:
+        print(f"edgekit-device: error: cannot write the result: {error.strerror or error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _leave(code)
+
+
+def _leave(code: int) -> None:
+    try:
+        sys.stderr.flush()
     finally:
         os._exit(code)
 
 
-def _wait(child: int) -> int:
-    """The child's wait status; signals that ask us to stop are passed on to it."""
+def _interrupt_once(*_: object) -> None:
+    """A terminal interrupts parent and child alike, and the parent passes its own on: one of them is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Hold interrupts back until there is a child to pass them on to."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _passed_on(child: int, stops: list[int]) -> Iterator[None]:
+    """Pass the signals that ask us to stop on to ``child``, the second as SIGKILL, and note them in ``stops``."""
 
     def pass_on(number: int, _frame: object) -> None:
-        os.kill(child, number)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(child, signal.SIGKILL if stops else number)
+        stops.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-    return os.waitpid(child, 0)[1]
+    before = {number: signal.signal(number, pass_on) for number in STOPS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _last_line(chatter: object) -> str:
-    chatter.seek(0)  # type: ignore[attr-defined]
-    text = chatter.read()[-4000:].decode("utf-8", "replace")  # type: ignore[attr-defined]
+def _last_line(chatter: IO[bytes]) -> str:
+    chatter.seek(0, os.SEEK_END)
+    chatter.seek(max(0, chatter.tell() - 4000))
+    text = chatter.read().decode("utf-8", "replace")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("INFO")]
     return f": {lines[-1][:300]}" if lines else ""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import DataError, InputError
-from .model import Model, Outputs
+from .model import Model
+
+if TYPE_CHECKING:
+    from .model import Array, Outputs
 
 __all__ = ["answers", "predict_all", "preprocess"]
 
-Array = npt.NDArray[Any]
-
 
 def preprocess(raw: Array, note: Mapping[str, Any]) -> Array:
-    """``raw * scale + offset`` in float32, as edgekit's note in the model says; ``raw`` itself where it says nothing."""
+    """``raw * scale + offset`` in float32, as edgekit's note in the model says; ``raw`` itself where it says nothing.
+
+    Raises DataError when the note, which came with the file, holds no numbers there.
+    """
     settings = note.get("preprocessing")
     settings = settings if isinstance(settings, Mapping) else {}
-    scale, offset = float(settings.get("scale", 1.0)), float(settings.get("offset", 0.0))
+    scale, offset = _finite(settings, "scale", 1.0), _finite(settings, "offset", 0.0)
     if scale == 1.0 and offset == 0.0:
         return raw
     return raw.astype(np.float32) * np.float32(scale) + np.float32(offset)
@@ -58,6 +62,19 @@ def answers(scores: Array) -> Array:
     if scores.ndim > 2 and any(size != 1 for size in scores.shape[1:-1]):
         raise DataError(f"expected one row of class scores per sample, got outputs of shape {scores.shape}")
     return np.asarray(flat.argmax(axis=1), np.int64)
+
+
+def _finite(settings: Mapping[str, Any], name: str, default: float) -> float:
+    try:
+        value = float(settings.get(name, default))
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(
+            f"expected a number as preprocessing.{name} in the model's note, got {type(settings[name]).__name__}: "
+            "convert the model again"
+        )
+    return value
 
 
 def _real(values: Array) -> Array:

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from .options import data_option, device_options, emit_json, json_option, single_model
+from .options import data_options, device_options, emit_json, json_option, variant_option
+
+if TYPE_CHECKING:
+    from edgekit_device import BenchmarkReport
 
 __all__ = ["command"]
 
 
 @click.command("bench")
-@click.argument("target", type=click.Path())
+@click.argument("model", type=click.Path(), metavar="RUN|M.tflite")
 @device_options
-@data_option
-@click.option("--data-folder", type=click.Path(), help="Where the files of the named data lie.")
-@click.option("--variant", "names", multiple=True, help="Only this variant of the run; repeat for several.")
+@data_options
+@variant_option
 @json_option
-def command(
-    target: str,
-    device: str,
-    threads: int,
-    runtime: str,
-    runs: int | None,
-    warmup: int | None,
-    deadline: float,
-    data: str | None,
-    data_folder: str | None,
-    names: tuple[str, ...],
-    as_json: bool,
-) -> None:
+def command(model: str, as_json: bool, **how: Any) -> None:
     """Measure the variants of a run folder, or one .tflite, on a device; with --data their accuracy there too.
 
     \b
@@ -36,45 +28,30 @@ def command(
       edgekit bench runs/mine --threads 2
       edgekit bench int8.tflite --json
     """
-    from ..benchmark import bench, bench_run
-    from ..data import load_data
-    from ..errors import EdgekitError
-    from ..store import RunStore
-    from .outcome import exit_with, report_failures
+    from ..benchmark import bench
+    from .chatter import chatter_held
+    from .outcome import exit_with, failures_json, report_failures
     from .progress import ShownProgress
 
-    path = single_model(target)
-    dataset = None if data is None else load_data(data, folder=data_folder)
-    failures: dict[str, EdgekitError] = {}
-    how = {
-        "device": device,
-        "threads": threads,
-        "runtime": runtime,
-        "runs": runs,
-        "warmup": warmup,
-        "deadline_s": deadline,
-    }
-    with ShownProgress() as progress:
-        if path is not None:
-            progress.step(f"measuring {path.name} on {device}")
-            reports = [(path.stem, bench(path, data=dataset, **how))]  # type: ignore[arg-type]
-        else:
-            store = RunStore.open(target)
-            with store.locked():
-                done, failures = bench_run(store, names=names, data=dataset, progress=progress, **how)  # type: ignore[arg-type]
-            reports = [(variant.name, report) for variant, report in done]
+    with chatter_held(), ShownProgress() as progress:
+        reports = bench(model, progress=progress, **how)
     if as_json:
-        broken = [{"variant": name, "error": str(error)} for name, error in failures.items()]
-        emit_json({"reports": [{**report.to_dict(), "variant": name} for name, report in reports], "failures": broken})
+        found = [{**report.to_dict(), "variant": name} for name, report in reports.by_variant.items()]
+        emit_json({"reports": found, "failures": failures_json(reports.failures)})
     else:
-        from ..render import figures
+        for name, report in reports.by_variant.items():
+            click.echo(_line(name, report))
+    report_failures(reports.failures)
+    exit_with(reports.failures)
 
-        for name, report in reports:
-            latency, ran = report.latency, report.runtime
-            click.echo(
-                f"{name:14} median {figures.milliseconds(latency.median_ms):>8}  p95 {figures.milliseconds(latency.p95_ms):>8}  "
-                f"first {figures.milliseconds(latency.first_ms):>8}  {figures.count(latency.count)} runs, "
-                f"{ran.name} {ran.version}, {ran.delegate or 'no delegate named'}, {ran.threads} thread(s)"
-            )
-    report_failures(failures)
-    exit_with(failures)
+
+def _line(name: str, report: BenchmarkReport) -> str:
+    from ..render import figures
+
+    latency, ran, accuracy = report.latency, report.runtime, report.accuracy.accuracy
+    measured = "" if accuracy is None else f"  accuracy {figures.percent(accuracy)}"
+    return (
+        f"{name:14} median {figures.milliseconds(latency.median_ms):>8}  p95 {figures.milliseconds(latency.p95_ms):>8}  "
+        f"first {figures.milliseconds(latency.first_ms):>8}{measured}  {figures.count(latency.count)} runs, "
+        f"{ran.name} {ran.version}, {ran.delegate or 'no delegate named'}, {ran.threads} thread(s)"
+    )

@@ -18,14 +18,7 @@ __all__ = ["command"]
 @click.option("--html", type=click.Path(dir_okay=False), metavar="F", help="Also write one self-contained page to F.")
 @json_option
 def command(
-    run: str,
-    baseline: str | None,
-    max_drop: float | None,
-    max_latency_ms: float | None,
-    max_size_kb: float | None,
-    markdown: bool,
-    html: str | None,
-    as_json: bool,
+    run: str, baseline: str | None, markdown: bool, html: str | None, as_json: bool, **limits: float | None
 ) -> None:
     """Compare the variants of a run folder, say what to ship and why; exit 1 when no variant meets every limit.
 
@@ -42,13 +35,13 @@ def command(
 
     if as_json and markdown:
         raise UsageError("expected one of --json and --markdown, got both")
-    comparison = compare(run, baseline=baseline, limits=Limits(max_drop, max_latency_ms, max_size_kb))
+    comparison = compare(run, baseline=baseline, limits=Limits(**limits))
     if html is not None:
         write_atomically(Path(html), render_html(comparison).encode())
     if as_json:
         emit_json(comparison_json(comparison))
     elif markdown:
-        click.echo(render_markdown(comparison))
+        click.echo(render_markdown(comparison), nl=False)
     else:
         show(comparison)
     exit_with({}, comparison.gate.passed)

@@ -30,12 +30,9 @@ def command(model: str, as_json: bool) -> None:
     from edgekit_device.embedded import read_note
 
     from ..boundary import translated
-    from ..errors import ModelInputError
+    from ..subject import check_tflite
 
-    try:
-        content = Path(model).read_bytes()
-    except OSError as error:
-        raise ModelInputError(f"cannot read {model}: {error.strerror or error}") from error
+    content = check_tflite(Path(model)).read_bytes()
     with translated():
         card = read_model_card(content)
     if as_json:

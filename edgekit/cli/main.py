@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import click
+
+from .. import __version__
 
 __all__ = ["VERBS", "main", "run"]
 
@@ -50,8 +54,8 @@ class _Verbs(click.Group):
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="edgekit")
-@click.option("-v", "--verbose", is_flag=True, help="Show log messages; twice the detail when something fails.")
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Show every log message, not only warnings.")
 def edgekit(verbose: bool) -> None:
     """From a Keras model to a fast, small .tflite, measured on your own board, with a verdict.
 
@@ -61,11 +65,14 @@ def edgekit(verbose: bool) -> None:
       edgekit convert model.keras --data digits.npz --recipe int8 --out runs/mine
       edgekit bench runs/mine && edgekit compare runs/mine --max-drop 0.01
     """
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, format="%(name)s: %(message)s")
 
 
 def run() -> None:
-    """Entry point of the ``edgekit`` command."""
+    """Entry point of the ``edgekit`` command. A request to end is taken as an interruption: children are ended first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stderr is None:  # it was closed: 2>&-
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - lives as long as the process
     sys.exit(main())
 
 
@@ -74,25 +81,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ..errors import EdgekitError
 
     try:
-        edgekit.main(list(argv) if argv is not None else None, prog_name="edgekit", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Outside its standalone mode click returns the code of an Exit that a verb raised, and None where none did.
+        code = edgekit.main(list(argv) if argv is not None else None, prog_name="edgekit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("edgekit: interrupted: what was finished is kept; run the same command again to go on", err=True)
-        return EXIT_INTERRUPTED
+        return _say("interrupted: what was finished is kept; run the same command again to go on", EXIT_INTERRUPTED)
     except EdgekitError as error:
-        click.echo(f"edgekit: error: {error}", err=True)
-        return error.exit_code
+        return _say(f"error: {error}", error.exit_code)
+    except ModuleNotFoundError as error:
+        return _say(
+            f"error: the package {error.name!r} is not installed. See what is missing: edgekit doctor", EXIT_WORLD
+        )
     except BrokenPipeError:  # whoever read our output has gone, and wants no more
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the interpreter flushes it at exit
         return EXIT_WORLD
     except MemoryError:
-        click.echo("edgekit: error: not enough memory. Try fewer or smaller samples, or a smaller model", err=True)
-        return EXIT_WORLD
+        return _say("error: not enough memory. Try fewer or smaller samples, or a smaller model", EXIT_WORLD)
     except OSError as error:
-        click.echo(f"edgekit: error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
-        return EXIT_WORLD
-    return 0
+        return _say(f"error: {_system_error(error)}", EXIT_WORLD)
+    return code or 0
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"edgekit: {message}", err=True)
+    return code
+
+
+def _system_error(error: OSError) -> str:
+    """What the system refused, and where; temporary files are the usual victims of a full disk."""
+    text = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{text}. Free some space, or name a temporary folder on another disk: TMPDIR" if full else text

@@ -9,19 +9,22 @@ from typing import Any
 import click
 
 from ..errors import EdgekitError
-from ..records import Comparison
+from ..records import Comparison, to_dict
 
-__all__ = ["comparison_json", "exit_with", "report_failures", "show"]
+__all__ = ["comparison_json", "exit_with", "failures_json", "report_failures", "show"]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison as the contract of ``edgekit compare --json`` has it, raw samples left out."""
-    import dataclasses
-
-    raw = dataclasses.asdict(comparison)
+    raw = to_dict(comparison)
     for _, report in raw["reports"]:
         report["latency"].pop("samples_ms", None)
     return raw
+
+
+def failures_json(failures: Mapping[str, EdgekitError]) -> list[dict[str, str]]:
+    """What failed, and why."""
+    return [{"variant": name, "error": str(error)} for name, error in failures.items()]
 
 
 def show(comparison: Comparison) -> None:

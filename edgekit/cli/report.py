@@ -13,14 +13,7 @@ __all__ = ["command"]
 @click.argument("run", type=click.Path())
 @compare_options
 @json_option
-def command(
-    run: str,
-    baseline: str | None,
-    max_drop: float | None,
-    max_latency_ms: float | None,
-    max_size_kb: float | None,
-    as_json: bool,
-) -> None:
+def command(run: str, baseline: str | None, as_json: bool, **limits: float | None) -> None:
     """Write report.json, report.md and report.html of a run folder from what was measured.
 
     \b
@@ -33,8 +26,7 @@ def command(
 
     store = RunStore.open(run)
     with store.locked():
-        comparison = compare(store, baseline=baseline, limits=Limits(max_drop, max_latency_ms, max_size_kb))
-        paths = write_report(store, comparison)
+        paths = write_report(store, compare(store, baseline=baseline, limits=Limits(**limits)))
     if as_json:
         emit_json({path.suffix[1:]: str(path.resolve()) for path in paths})
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import json_option
+from .options import emit_json, json_option
 
 __all__ = ["command"]
 
@@ -24,15 +24,15 @@ def command(config: str, out: str | None, data_folder: str | None, as_json: bool
       edgekit run examples/digits/edgekit.toml
     """
     from ..pipeline import run
-    from .options import emit_json
-    from .outcome import comparison_json, exit_with, report_failures, show
+    from .chatter import chatter_held
+    from .outcome import comparison_json, exit_with, failures_json, report_failures, show
     from .progress import ShownProgress
 
-    with ShownProgress() as progress:
+    with chatter_held(), ShownProgress() as progress:
         result = run(config, out=out, data_folder=data_folder, progress=progress)
     if as_json:
-        failures = [{"variant": name, "error": str(error)} for name, error in result.failures.items()]
-        emit_json({**comparison_json(result.comparison), "folder": str(result.folder.resolve()), "failures": failures})
+        more = {"folder": str(result.folder.resolve()), "failures": failures_json(result.failures)}
+        emit_json({**comparison_json(result.comparison), **more})
     else:
         show(result.comparison)
         click.echo(f"report: {result.folder / 'report.html'}")

@@ -17,7 +17,7 @@ from .dataset import Dataset, Split, check_dataset, check_split
 from .folder import is_image_folder, load_folder
 from .function import is_function_spec, load_function
 from .npz import load_npz
-from .preprocess import Preprocessing, parse_size
+from .preprocess import Preprocessing, parse_size, resize
 
 __all__ = [
     "BUILTIN_NAMES",
@@ -34,6 +34,7 @@ __all__ = [
     "load_function",
     "load_npz",
     "parse_size",
+    "resize",
 ]
 
 _FORMS = (

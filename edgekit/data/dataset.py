@@ -148,7 +148,7 @@ def _check_finite(array: npt.NDArray[Any], what: str) -> None:
     first = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
     raise DataError(
         f"{what}: expected finite values, got {nans} NaN and {infinite} infinite, the first in sample {first}; "
-        "leave those samples out, or replace the values with np.nan_to_num"
+        "leave those samples out, or fill the gaps with np.nan_to_num"
     )
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, MissingExtraError, UsageError, suggest
+from .dataset import Split
 
-__all__ = ["MAX_SIDE", "Preprocessing", "check_size", "parse_size", "pillow"]
+__all__ = ["MAX_SIDE", "Preprocessing", "check_size", "parse_size", "pillow", "resize"]
 
 MAX_SIDE = 16_384
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -77,6 +78,14 @@ class Preprocessing:
             if key not in ("scale", "offset", "size"):
                 raise UsageError(f"preprocessing: unknown key {key!r}{suggest(str(key), ('scale', 'offset', 'size'))}")
         return cls(**raw)
+
+
+def resize(split: Split, size: tuple[int, int] | None) -> Split:
+    """``split`` with its images at ``size``; the same object when none is wanted."""
+    if size is None:
+        return split
+    only = Preprocessing(size=size)
+    return Split({name: only.apply(values) for name, values in split.inputs.items()}, split.labels)
 
 
 def parse_size(text: str) -> tuple[int, int]:

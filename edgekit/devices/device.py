@@ -10,14 +10,16 @@ from edgekit_device import BenchmarkReport, ReportError
 from edgekit_device.report import clean_text
 
 from ..errors import DeviceError, UsageError, suggest
+from ..store import file_sha256
 from .local import LocalTransport
-from .transport import Completed, Transport
+from .request import BenchRequest
+from .transport import OUTPUT_CAP_BYTES, Completed, Transport
 
 __all__ = ["DEVICES", "Device", "open_device"]
 
 DEVICES = ("local",)
-DEADLINE_S = 900.0
 USAGE_EXIT = 2
+LINE_CAP = 400
 
 
 class Device:
@@ -40,53 +42,60 @@ class Device:
         self.transport.close()
 
     def bench(
-        self,
-        model: Path,
-        *,
-        threads: int = 1,
-        runtime: str = "auto",
-        runs: int | None = None,
-        warmup: int | None = None,
-        data: Path | None = None,
-        outputs: Path | None = None,
-        deadline_s: float = DEADLINE_S,
+        self, model: Path, request: BenchRequest, *, data: Path | None = None, outputs: Path | None = None
     ) -> BenchmarkReport:
         """Send ``model`` (and samples), run ``edgekit-device bench`` there and read its report.
 
         With ``outputs`` the device's outputs for the samples come back to that path. Raises DeviceError when the
-        process crashes, outlives the deadline, or answers no report; UsageError with the device's own words when it
-        refuses the input.
+        process crashes, outlives the deadline, or answers no report of this very file; UsageError with the device's own
+        words when it refuses the input.
         """
-        arguments = ["bench", self.transport.put(model, model.name), "--json"]
-        arguments += ["--threads", str(threads), "--runtime", runtime]
-        arguments += ["--runs", str(runs)] if runs is not None else []
-        arguments += ["--warmup", str(warmup)] if warmup is not None else []
+        arguments = ["bench", self.transport.put(model, model.name), "--json", *request.arguments]
         if data is not None:
             arguments += ["--data", self.transport.put(data, "samples.npz")]
         if outputs is not None:
             arguments += ["--outputs", "outputs.npz"]
-        completed = self.transport.run(arguments, deadline_s=deadline_s)
-        report = self._report(completed, model.name, deadline_s)
+        completed = self.transport.run(arguments, deadline_s=request.deadline_s)
+        self._check_ended_well(completed, model.name, request.deadline_s)
+        report = self._report(completed, model)
         if outputs is not None:
             self.transport.get("outputs.npz", outputs)
         return report
 
-    def _report(self, completed: Completed, model: str, deadline_s: float) -> BenchmarkReport:
-        tail = _last_line(completed.stderr)
+    def _check_ended_well(self, completed: Completed, model: str, deadline_s: float) -> None:
+        tail = _telling_line(completed.stderr)
         if completed.timed_out:
             raise DeviceError(
                 f"{self.name} did not finish {model} within {deadline_s:g} s and was ended: it hangs, or needs a longer "
                 "--deadline",
                 output=completed.stderr,
             )
+        if completed.flooded:
+            raise DeviceError(
+                f"{self.name} printed more than {OUTPUT_CAP_BYTES} bytes for {model} and was ended: expected one report",
+                output=completed.stdout[:LINE_CAP],
+            )
         if completed.exit_code == USAGE_EXIT:
             raise UsageError(f"{self.name} refuses {model}: {tail}")
         if completed.exit_code != 0:
             raise DeviceError(f"{self.name} {_how(completed.exit_code)} on {model}: {tail}", output=completed.stderr)
+
+    def _report(self, completed: Completed, model: Path) -> BenchmarkReport:
         try:
-            return BenchmarkReport.from_json(completed.stdout.strip())
+            report = BenchmarkReport.from_json(completed.stdout.strip())
         except ReportError as error:
-            raise DeviceError(f"{self.name} answered rubbish for {model}: {error}", output=completed.stdout) from error
+            raise DeviceError(
+                f"{self.name} answered rubbish for {model.name}: {error}", output=completed.stdout
+            ) from error
+        expected = file_sha256(model)
+        if report.model.sha256 != expected:
+            raise DeviceError(
+                f"{self.name} reports on another file than {model.name} (SHA-256 {report.model.sha256[:12] or 'not said'}, "
+                f"expected {expected[:12]}): measure it again"
+            )
+        if report.latency.median_ms is None or report.latency.median_ms < 0:
+            raise DeviceError(f"{self.name} answered a report on {model.name} without a latency: measure it again")
+        return report
 
 
 def open_device(name: str = "local") -> Device:
@@ -105,7 +114,12 @@ def _how(exit_code: int) -> str:
         return f"was killed (signal {-exit_code})"
 
 
-def _last_line(text: str) -> str:
-    lines = [clean_text(line, 400) for line in text.splitlines() if line.strip() and not line.startswith("INFO:")]
+def _telling_line(text: str) -> str:
+    """The first line that names an error, else the last one; what a device prints is capped and stripped."""
+    lines = [clean_text(line, LINE_CAP) for line in text.splitlines() if line.strip() and not line.startswith("INFO:")]
     telling = [line for line in lines if "error:" in line] or lines[-1:]
-    return telling[0].removeprefix("edgekit-device: error: ") if telling else "it said nothing"
+    if not telling:
+        return "it said nothing"
+    missing = "No module named" in telling[0] and "edgekit_device" in telling[0]
+    hint = '. Install it there: pip install "edgekit-device[litert]"' if missing else ""
+    return telling[0].removeprefix("edgekit-device: error: ") + hint

@@ -14,15 +14,17 @@ OUTPUT_CAP_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Completed:
-    """How a device command ended: ``exit_code`` is negative for a signal, ``timed_out`` when it was ended at the deadline.
+    """How a device command ended: ``exit_code`` is negative for a signal.
 
-    ``stdout`` and ``stderr`` are decoded text of at most OUTPUT_CAP_BYTES each.
+    ``timed_out`` when it was ended at the deadline, ``flooded`` when it was ended for printing more than
+    OUTPUT_CAP_BYTES. ``stdout`` and ``stderr`` are decoded text of at most that many bytes each.
     """
 
     exit_code: int
     stdout: str = ""
     stderr: str = ""
     timed_out: bool = False
+    flooded: bool = False
 
 
 class Transport(Protocol):

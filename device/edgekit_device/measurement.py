@@ -8,22 +8,20 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Optional, Union
-
-import numpy as np
-import numpy.typing as npt
+from typing import Optional
 
 from ._runtime import load_runtime
 from .board import peak_rss_mb, read_board
 from .errors import InputError
 from .evaluation import Samples, measure_accuracy
-from .model import Model, TensorSpec
+from .loading import ModelSource, check_threads, probe_model, read_model
+from .model import Model
 from .report import AccuracyFacts, BenchmarkReport, MemoryFacts, ModelFacts
 from .stats import summarize
+from .tensors import random_input
 
-__all__ = ["measure", "random_input"]
+__all__ = ["measure"]
 
-Array = npt.NDArray[Any]
 Clock = Callable[[], int]
 
 LEAST_RUNS = 50
@@ -32,10 +30,11 @@ STEADY_NS = 1_000_000_000  # without an explicit count: at least this long and a
 LONGEST_NS = 30_000_000_000  # … but no longer than this once there are ENOUGH_RUNS
 ENOUGH_RUNS = 10
 WARMUP_NS = 200_000_000
+MOST_ASKED = 1_000_000
 
 
 def measure(
-    model: Union[str, os.PathLike[str], bytes],
+    model: ModelSource,
     *,
     threads: int = 1,
     runtime: str = "auto",
@@ -49,25 +48,29 @@ def measure(
     """Load ``model``, time its inferences and, given ``samples``, its accuracy.
 
     Only the runtime's invoke is timed; inputs are seeded random values within [-1, 1] (floats) or the dtype's range
-    (integers), set once. ``runs`` is the exact number of timed inferences; by default at least 50 and at least one
-    second. ``warmup`` inferences, and at least 0.2 s of them, come before and are kept apart, as is the first.
+    (integers), set once. ``runs`` is the exact number of timed inferences; by default at least 50 and one second
+    (at most 20,000). ``warmup`` inferences, and at least 0.2 s of them (none for 0), come before and are kept apart,
+    as is the first. The board is read right after the last one: that is the temperature and the throttling of the figures.
 
-    Raises what Model raises; InputError for counts below 1.
+    Raises what Model raises; InputError for counts out of range.
     """
-    if (runs is not None and not 1 <= runs <= 10_000_000) or not 0 <= warmup <= 1_000_000:
-        raise InputError(f"expected runs of at least 1 and warmup of at least 0, got runs={runs}, warmup={warmup}")
-    board = read_board()
-    load_runtime(runtime)  # importing it is no part of loading a model
+    _check_counts(runs, warmup)
+    check_threads(threads)
+    chosen = load_runtime(runtime)  # importing it is no part of loading a model, and neither is the trial
+    if probe:
+        content, name = read_model(model)
+        probe_model(chosen, content, threads, name)
     started = clock()
-    with Model(model, threads=threads, runtime=runtime, probe=probe) as loaded:
+    with Model(model, threads=threads, runtime=chosen.name, probe=False) as loaded:
         init_ns = clock() - started
         loaded.set_inputs([random_input(spec) for spec in loaded.inputs])
         first_ns = _timed(loaded, clock)
         with _no_collection():
             warmup_ns = list(_warm_up(loaded, warmup, clock))
             durations = _repeat(loaded, runs, clock)
+        # Before the accuracy, which resizes the model: these belong to what was timed.
+        board, memory, facts = read_board(), MemoryFacts(peak_rss_mb()), loaded.runtime
         latency = summarize(durations, init_ns=init_ns, first_ns=first_ns, warmup_ns=warmup_ns)
-        memory = MemoryFacts(peak_rss_mb())
         accuracy = AccuracyFacts()
         if samples is not None:
             accuracy = measure_accuracy(loaded, samples, outputs_path=outputs_path)
@@ -75,12 +78,19 @@ def measure(
             id=uuid.uuid4().hex,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             model=ModelFacts(loaded.sha256, loaded.size_bytes, os.path.basename(loaded.name)),
-            runtime=loaded.runtime,
+            runtime=facts,
             latency=latency,
             memory=memory,
             board=board,
             accuracy=accuracy,
         )
+
+
+def _check_counts(runs: Optional[int], warmup: int) -> None:
+    if runs is not None and not 1 <= runs <= MOST_ASKED:
+        raise InputError(f"expected runs (--runs) from 1 to {MOST_ASKED}, got {runs}")
+    if not 0 <= warmup <= MOST_ASKED:
+        raise InputError(f"expected warm-up runs (--warmup) from 0 to {MOST_ASKED}, got {warmup}")
 
 
 def _timed(model: Model, clock: Clock) -> int:
@@ -91,7 +101,7 @@ def _timed(model: Model, clock: Clock) -> int:
 
 def _warm_up(model: Model, least: int, clock: Clock) -> Iterator[int]:
     started = clock()
-    for done in range(MOST_RUNS):
+    for done in range(max(MOST_RUNS, least)):
         if done >= least and (least == 0 or clock() - started >= WARMUP_NS):
             return
         yield _timed(model, clock)
@@ -110,19 +120,6 @@ def _done(count: int, runs: Optional[int], elapsed_ns: int) -> bool:
         return count >= runs
     steady = count >= LEAST_RUNS and elapsed_ns >= STEADY_NS
     return steady or count >= MOST_RUNS or (count >= ENOUGH_RUNS and elapsed_ns >= LONGEST_NS)
-
-
-def random_input(spec: TensorSpec) -> Array:
-    """A seeded input of the tensor's shape and dtype; zeros where an integer is an index or a token."""
-    rng = np.random.default_rng(0)
-    if spec.dtype.kind == "f":
-        return rng.uniform(-1, 1, spec.shape).astype(spec.dtype)
-    if spec.dtype.kind == "b":
-        return rng.integers(0, 2, spec.shape).astype(spec.dtype)
-    if spec.quantized:
-        limits = np.iinfo(spec.dtype)
-        return rng.integers(limits.min, limits.max, spec.shape, dtype=spec.dtype, endpoint=True)
-    return np.zeros(spec.shape, spec.dtype)  # token ids and indices: zero is the one value always in range
 
 
 @contextmanager

@@ -1,0 +1,8 @@
+"""Names to choose from that the command line shows before anything heavy is imported."""
+
+from __future__ import annotations
+
+__all__ = ["IO_TYPES", "RUNTIMES"]
+
+RUNTIMES = ("auto", "litert", "tflite", "tf")
+IO_TYPES = ("float32", "int8", "uint8")

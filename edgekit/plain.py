@@ -1,0 +1,20 @@
+"""Values as JSON can hold them; imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["plain_json"]
+
+
+def plain_json(value: Any) -> Any:
+    """``value`` as what JSON can hold: mappings as objects, sequences as arrays, None for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

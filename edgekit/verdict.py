@@ -1,0 +1,158 @@
+"""A choice in words: why this variant, and what to keep in mind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower
+from .render import figures
+
+__all__ = ["caveats", "measured_on", "reason"]
+
+FEW_SAMPLES = 1000
+
+
+def reason(
+    choice: Candidate | None, base: Candidate, candidates: Sequence[Candidate], failing: set[str], allowed_drop: float
+) -> str:
+    """Why ``choice``: what it gains and loses against ``base``, and why no faster or smaller one was taken.
+
+    ``failing`` names those that miss a limit.
+    """
+    if choice is None:
+        which = "the only variant misses" if len(candidates) == 1 else f"each of the {len(candidates)} variants misses"
+        return f"{which} at least one limit"
+    if len(candidates) == 1:
+        return "there is no other variant to compare it with"
+    passed_over = _passed_over(choice, base, candidates, failing, allowed_drop)
+    if choice is base:
+        why = "; ".join(passed_over) or "no other variant is faster, or as fast and smaller"
+        return f"it is the baseline itself, and nothing better was found: {why}"
+    return "; ".join([", ".join(_gains(choice, base)), *passed_over])
+
+
+def _gains(choice: Candidate, base: Candidate) -> Iterable[str]:
+    yield _speed(choice, base)
+    smaller = base.variant.size_bytes / max(choice.variant.size_bytes, 1)
+    if choice.variant.size_bytes == base.variant.size_bytes:
+        yield "of the same size"
+    elif smaller > 1:
+        yield f"{figures.ratio(smaller)} smaller"
+    else:
+        yield f"{figures.ratio(1 / smaller)} larger"
+    yield _accuracy(choice, base)
+
+
+def _speed(choice: Candidate, base: Candidate) -> str:
+    if not choice.median_ms or not base.median_ms:
+        return f"compared with {base.name} (latency was not measured for both)"
+    change = figures.change(base.median_ms / choice.median_ms)
+    word = f"as fast as {base.name}" if change == "as fast" else f"{change} than {base.name}"
+    return f"{word} ({figures.milliseconds(choice.median_ms)} instead of {figures.milliseconds(base.median_ms)})"
+
+
+def _accuracy(choice: Candidate, base: Candidate) -> str:
+    drop = drop_against(base, choice)
+    if drop is None:
+        return "accuracy not compared (not measured for both on the same data)"
+    if abs(drop) <= EPSILON:
+        return f"the same accuracy ({figures.percent(choice.accuracy)})"
+    change = figures.points(abs(drop)).lstrip("+")
+    return (
+        f"{change} {'less' if drop > 0 else 'more'} accurate ({figures.percent(choice.accuracy)} instead of "
+        f"{figures.percent(base.accuracy)})"
+    )
+
+
+def _passed_over(
+    choice: Candidate, base: Candidate, candidates: Sequence[Candidate], failing: set[str], allowed_drop: float
+) -> list[str]:
+    """Why each variant that is faster, or as fast and smaller, than ``choice`` was not taken; grouped by the cause."""
+    allowed = figures.points(allowed_drop).lstrip("+")
+    tempting = [item for item in candidates if item is not choice and _tempts(item, choice)]
+    groups: dict[str, list[str]] = {}
+    for item in tempting:
+        drop = drop_against(base, item)
+        if item.name in failing:
+            groups.setdefault("misses a limit", []).append(item.name)
+        elif drop is not None and drop > allowed_drop + EPSILON:
+            groups.setdefault(f"loses more than {allowed} of accuracy", []).append(item.name)
+        elif drop is None:
+            groups.setdefault("has no accuracy to compare", []).append(item.name)
+        elif item.median_ms is None:
+            groups.setdefault("was not timed", []).append(item.name)
+        else:
+            groups.setdefault("is faster by no more than the noise, and not smaller", []).append(item.name)
+    return [f"{', '.join(names)}: {cause}" for cause, names in groups.items()]
+
+
+def _tempts(item: Candidate, choice: Candidate) -> bool:
+    smaller = item.variant.size_bytes < choice.variant.size_bytes
+    if item.median_ms is None or choice.median_ms is None:
+        return smaller
+    return item.median_ms < choice.median_ms or (smaller and is_as_fast(item, choice))
+
+
+def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
+    """Board, runtime, delegate and threads of the first report, as far as they are known."""
+    report = next((item.report for item in candidates if item.report is not None), None)
+    if report is None:
+        return {}
+    board, runtime = report.board, report.runtime
+    facts = {
+        "board": board.model or board.cpu,
+        "cpu": board.cpu,
+        "cores": str(board.cores or ""),
+        "governor": board.governor,
+        "temperature": figures.celsius(board.temperature_c) if board.temperature_c is not None else "",
+        "throttling": board.throttling,
+        "runtime": f"{runtime.name} {runtime.version}".strip(),
+        "delegate": runtime.delegate,
+        "threads": str(runtime.threads),
+        "system": board.system,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def caveats(candidates: Sequence[Candidate], base: Candidate) -> tuple[str, ...]:
+    """What makes the figures less comparable or less certain than they look."""
+    return (*_mixed(candidates), *_unmeasured(candidates), *_uncertain(candidates, base))
+
+
+def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:
+    if len({item.variant.source.get("sha256") for item in candidates}) > 1:
+        yield "the variants were made from different models: convert them again from one"
+    reports = [item.report for item in candidates if item.report is not None]
+    for what, values in (
+        ("runtimes", {f"{r.runtime.name} {r.runtime.version}" for r in reports}),
+        ("thread counts", {r.runtime.threads for r in reports}),
+        ("boards", {(r.board.model, r.board.cpu) for r in reports}),
+        ("governors", {r.board.governor for r in reports}),
+    ):
+        if len(values) > 1:
+            yield f"latencies were measured on different {what}: they are not comparable. Measure again together"
+
+
+def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:
+    untimed = [item.name for item in candidates if item.median_ms is None]
+    if untimed:
+        yield f"latency was not measured for {', '.join(untimed)}: edgekit bench RUN"
+    unseen = [item.name for item in candidates if item.accuracy is None and item.evaluation is None]
+    if unseen:
+        yield f"accuracy was not measured for {', '.join(unseen)}: edgekit evaluate RUN --data D"
+    unlabelled = [item.name for item in candidates if item.accuracy is None and item.evaluation is not None]
+    if unlabelled:
+        yield f"the data has no class labels, so there is no accuracy for {', '.join(unlabelled)}"
+
+
+def _uncertain(candidates: Sequence[Candidate], base: Candidate) -> Iterable[str]:
+    measured = [item for item in candidates if item.accuracy is not None]
+    if base in measured and any(drop_against(base, item) is None for item in measured):
+        yield "accuracies were measured on different data: evaluate every variant on the same"
+    slower = [item.name for item in candidates if is_slower(item, base)]
+    if slower:
+        yield f"slower here than {base.name}: {', '.join(slower)}"
+    counts = {item.evaluation.count for item in measured if item.evaluation is not None}
+    if counts and min(counts) < FEW_SAMPLES:
+        one = figures.points(1 / min(counts)).lstrip("+")
+        yield f"accuracy is measured on {figures.count(min(counts))} samples: one of them is {one}"
