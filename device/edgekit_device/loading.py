@@ -7,6 +7,7 @@ from typing import Any, Optional, Union
 
 from ._runtime import Runtime, translate
 from .errors import InputError, ModelError
+from .flatbuffer import verify
 from .probe import probe
 from .tensors import random_input, read_spec
 from .text import clean_text
@@ -28,7 +29,7 @@ RUNTIME_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, OverflowError
 
 
 def read_model(model: ModelSource) -> tuple[bytes, str]:
-    """The file's bytes and a name for messages; raises ModelError unless they start like a .tflite."""
+    """The file's bytes and a name for messages; raises ModelError unless they are laid out like a .tflite."""
     if isinstance(model, (bytes, bytearray, memoryview)):
         content, name = bytes(model), "the model"
     elif isinstance(model, (str, os.PathLike)):
@@ -45,6 +46,7 @@ def read_model(model: ModelSource) -> tuple[bytes, str]:
             f"expected a .tflite model ('TFL3' at byte 4), got {len(content)} bytes starting "
             f"{content[:8].hex() or 'nothing'} in {name}: check the file, or convert the model again"
         )
+    verify(content, name)
     return content, name
 
 

@@ -47,10 +47,11 @@ def measure(
 ) -> BenchmarkReport:
     """Load ``model``, time its inferences and, given ``samples``, its accuracy.
 
-    Only the runtime's invoke is timed; inputs are seeded random values within [-1, 1] (floats) or the dtype's range
-    (integers), set once. ``runs`` is the exact number of timed inferences; by default at least 50 and one second
-    (at most 20,000). ``warmup`` inferences, and at least 0.2 s of them (none for 0), come before and are kept apart,
-    as is the first. The board is read right after the last one: that is the temperature and the throttling of the figures.
+    ``init`` is what Model() takes to read, verify, load and allocate; the rest is the runtime's invoke alone. Inputs
+    are seeded random values within [-1, 1] (floats) or the dtype's range (integers), set once. ``runs`` is the exact
+    number of timed inferences; by default at least 50 and one second (at most 20,000). ``warmup`` inferences, and at
+    least 0.2 s of them (none for 0), come before and are kept apart, as is the first. The board is read right after
+    the last one: that is the temperature and the throttling of the figures.
 
     Raises what Model raises; InputError for counts out of range.
     """

@@ -11,7 +11,6 @@ import numpy as np
 from ._runtime import load_runtime, translate
 from .embedded import read_note
 from .errors import ClosedError, DeviceRuntimeError, InferenceError, InputError, ModelError
-from .flatbuffer import verify
 from .loading import (
     RUNTIME_FAILURES,
     ModelSource,
@@ -77,7 +76,6 @@ class Model:
         self._lock = threading.Lock()
         self._resizable: Optional[bool] = None
         self._named: dict[Optional[str], tuple[dict[str, int], dict[str, int]]] = {}
-        verify(self._content, self.name)
         if probe:
             probe_model(self._runtime, self._content, threads, self.name)
         self._load()

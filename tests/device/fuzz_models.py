@@ -24,7 +24,7 @@ from edgekit_device import DeviceRuntimeError, Model, ModelError
 from edgekit_device.probe import probe
 from edgekit_device.tensors import random_input
 
-DEADLINE_S = 2.0
+DEADLINE_S = 1.0
 
 
 def mutate(seed: bytes, rng: random.Random) -> bytes:
