@@ -6,7 +6,8 @@ import datetime
 import gc
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import edgekit_device.measurement as module
@@ -23,19 +24,25 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, load_ns: int, runs_ns: Callable[[int], int]) -> None:
         self.now, self.runs = 1_000, 0
-        load, invoke = Model._load, Model.invoke
+        load, bare_invoke = Model._load, Model.bare_invoke
 
         def slow_load(model: Model) -> None:
             self.now += load_ns
             load(model)
 
-        def slow_invoke(model: Model) -> None:
-            self.now += runs_ns(self.runs)
-            self.runs += 1
-            invoke(model)
+        @contextmanager
+        def slow_invoke(model: Model) -> Iterator[Callable[[], None]]:
+            with bare_invoke(model) as invoke:
+
+                def slow() -> None:
+                    self.now += runs_ns(self.runs)
+                    self.runs += 1
+                    invoke()
+
+                yield slow
 
         monkeypatch.setattr(Model, "_load", slow_load)
-        monkeypatch.setattr(Model, "invoke", slow_invoke)
+        monkeypatch.setattr(Model, "bare_invoke", slow_invoke)
 
     def __call__(self) -> int:
         """The time."""
@@ -123,8 +130,14 @@ def test_the_report_says_what_ran() -> None:
 def test_the_board_is_read_when_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Temperature and throttling belong to the runs: they are read after the last one, before the accuracy."""
     events: list[str] = []
-    invoke, read = Model.invoke, module.read_board
-    monkeypatch.setattr(Model, "invoke", lambda model: (events.append("run"), invoke(model)))
+    bare_invoke, read = Model.bare_invoke, module.read_board
+
+    @contextmanager
+    def noted_invoke(model: Model) -> Iterator[Callable[[], None]]:
+        with bare_invoke(model) as invoke:
+            yield lambda: (events.append("run"), invoke())[1]
+
+    monkeypatch.setattr(Model, "bare_invoke", noted_invoke)
     monkeypatch.setattr(module, "read_board", lambda: (events.append("board"), read())[1])
     measure(dense_model(), runs=3, warmup=0)
 
