@@ -6,6 +6,7 @@ of a full-integer model in float, TFLite's own quantizer takes over.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,9 @@ def quantize(
     if precision == "float32":
         return _verified(float_model, precision, "none", input_type, output_type)
     if not needs_calibration(precision):
-        _ensure_worthwhile(card, precision)
-        recipe = _float16_recipe() if precision == "float16" else _dynamic_recipe()
+        recipe = _float16_recipe() if precision == "float16" else _dynamic_recipe(card)
         made = _run_quantizer(float_model, recipe, None)
+        _ensure_changed(made, precision)
         return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
     if samples is None:
         raise CalibrationError(f"{precision} needs calibration samples: give data with training samples (--data)")
@@ -110,14 +111,13 @@ def ensure_quantizable(float_model: bytes) -> ModelCard:
     return card
 
 
-def _ensure_worthwhile(card: ModelCard, precision: str) -> None:
-    """Raises PromiseError where dynamic-int8 would leave every kernel as it is."""
-    tensors = (*card.tensors, *card.other_tensors)
-    largest = max((count_elements(item.shape) for item in tensors if item.constant), default=0)
-    if precision == "dynamic-int8" and largest < MIN_KERNEL_ELEMENTS:
+def _ensure_changed(made: bytes, precision: str) -> None:
+    """Raises PromiseError where a weight-only precision found no weight to change."""
+    wanted = "float16" if precision == "float16" else "int8"
+    card = read_model_card(made)
+    if not any(item.constant and item.dtype == wanted for item in (*card.tensors, *card.other_tensors)):
         raise PromiseError(
-            f"expected weights of at least {MIN_KERNEL_ELEMENTS} elements, got {largest} in the largest: dynamic-int8 would "
-            "gain nothing and changes nothing; choose int8, or float32"
+            f"expected weights that {precision} can make smaller, got a model without any: choose float32"
         )
 
 
@@ -188,9 +188,11 @@ def _run_quantizer(float_model: bytes, recipe: list[dict[str, Any]], statistics:
     except ImportError as error:
         raise MissingPackageError('this needs ai-edge-quantizer. Install it: pip install "edgekit[keras]"') from error
     try:
-        result = quantizer.Quantizer(float_model, recipe).quantize(
-            statistics, enable_progress_bar=False, enable_progress_report=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of its own use of the runtime, which is no concern of the caller
+            result = quantizer.Quantizer(float_model, recipe).quantize(
+                statistics, enable_progress_bar=False, enable_progress_report=False
+            )
     except Exception as error:  # it raises ValueError, KeyError, AssertionError … for operators it does not know
         raise _QuantizerGap(f"the quantizer cannot take this model: {first_line(error)}") from error
     return bytes(result.quantized_model)
@@ -202,13 +204,16 @@ def _float16_recipe() -> list[dict[str, Any]]:
     return [{"regex": ".*", "operation": "*", "algorithm_key": "float_casting", "op_config": config}]
 
 
-def _dynamic_recipe() -> list[dict[str, Any]]:
+def _dynamic_recipe(card: ModelCard) -> list[dict[str, Any]]:
+    """Kernels of MIN_KERNEL_ELEMENTS and more become int8; every one where all are smaller."""
+    constants = (item for item in (*card.tensors, *card.other_tensors) if item.constant)
+    largest = max((count_elements(item.shape) for item in constants), default=0)
     weights = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
     config = {
         "weight_tensor_config": weights,
         "compute_precision": "INTEGER",
         "explicit_dequantize": False,
-        "min_weight_elements": MIN_KERNEL_ELEMENTS,
+        "min_weight_elements": MIN_KERNEL_ELEMENTS if largest >= MIN_KERNEL_ELEMENTS else 0,
     }
     return [{"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": config}]
 

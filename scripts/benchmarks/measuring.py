@@ -44,11 +44,11 @@ def _tree_rss(pid: int) -> int:
 
 
 def in_turn(first: Callable[[], float], second: Callable[[], float], pairs: int) -> tuple[float, float, float]:
-    """Medians of both and of their ratios first/second, measured A B A B …"""
+    """Medians of both and of their ratios first/second, measured A B B A A B …, so that a drift favours neither."""
     a, b = [], []
-    for _ in range(pairs):
-        a.append(first())
-        b.append(second())
+    for pair in range(pairs):
+        for side, values in ((first, a), (second, b)) if pair % 2 == 0 else ((second, b), (first, a)):
+            values.append(side())
     return statistics.median(a), statistics.median(b), statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 

@@ -1,0 +1,228 @@
+"""Every precision of float .tflite models, against the float model itself and the promise of the precision's name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from edgekit_converters import (
+    PRECISIONS,
+    CalibrationError,
+    ModelFileError,
+    PromiseError,
+    UnsupportedModelError,
+    quantize,
+    read_model_card,
+)
+from edgekit_converters.calibrate import collect_ranges
+from edgekit_converters.export import export_float
+from edgekit_converters.load import LoadedModel
+from edgekit_converters.quantize import SMALLEST_SCALE
+
+from tests.converters.conftest import run_tflite
+from tests.tflite_builder import dense_model
+
+ROWS = 64
+
+
+def _image_net(keras):
+    """Residual add, concatenation, depthwise convolution, pooling, resizing and softmax: what vision models are made of."""
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(image)
+    y = layers.DepthwiseConv2D(3, padding="same", activation="relu6")(x)
+    x = layers.Add()([x, y])
+    x = layers.Concatenate()([layers.MaxPooling2D(2)(x), layers.AveragePooling2D(2)(x)])
+    x = layers.UpSampling2D(2, interpolation="bilinear")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 1, activation="relu")(x))
+    return keras.Model(image, layers.Dense(5, activation="softmax", name="scores")(x))
+
+
+def _odd_net(keras):
+    """Activations that the flatbuffer quantizer leaves in float."""
+    keras.utils.set_random_seed(4)
+    layers = keras.layers
+    image = layers.Input((8, 8, 3), name="image")
+    x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(8, 3)(image))
+    x = layers.PReLU(shared_axes=[1, 2])(layers.Conv2D(8, 3)(x))
+    x = layers.Conv2D(8, 3, activation="relu")(x)
+    return keras.Model(image, layers.Dense(5, activation="sigmoid")(layers.Flatten()(x)))
+
+
+def _float(build) -> bytes:
+    import keras
+
+    return export_float(LoadedModel(build(keras), "keras")).tflite
+
+
+@pytest.fixture(scope="module")
+def samples() -> np.ndarray:
+    """Calibration samples in [0, 1)."""
+    return np.random.default_rng(0).uniform(0, 1, (ROWS, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def image_net(zoo) -> bytes:
+    """The float model of _image_net; after zoo, which decides how TensorFlow is first imported."""
+    return _float(_image_net)
+
+
+@pytest.fixture(scope="module")
+def odd_net(zoo) -> bytes:
+    """The float model of _odd_net."""
+    return _float(_odd_net)
+
+
+# An output between 0 and 1 has steps of 1/256 in int8 and 1/32768 in int16; rounding of weights and of a handful of
+# activations adds some such steps. Weight-only float16 rounds weights to 11 bits: 2**-11 relative per product.
+TOLERANCE = {"float32": 0.0, "float16": 5e-3, "dynamic-int8": 2e-2, "int8": 8 / 256, "int16x8": 2e-2}
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_stays_near_the_float_model(image_net, samples, precision) -> None:
+    """Outputs differ by no more than the precision's steps allow, on every calibration sample."""
+    made = quantize(image_net, precision=precision, samples={"image": samples})
+    worst = max(
+        float(np.abs(run_tflite(made.tflite, [row])[0] - run_tflite(image_net, [row])[0]).max())
+        for row in (samples[i : i + 1] for i in range(ROWS))
+    )
+
+    assert made.quantizer == ("none" if precision == "float32" else "ai-edge-quantizer")
+    assert worst <= TOLERANCE[precision]
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("input_type", ["float32", "int8", "uint8"])
+@pytest.mark.parametrize("output_type", ["float32", "int8", "uint8"])
+def test_inputs_and_outputs_are_of_the_type_asked_for(image_net, samples, input_type, output_type) -> None:
+    """Every combination of types at the ends of an int8 model, answering as the float one does within its steps."""
+    made = quantize(image_net, precision="int8", samples={"x": samples}, input_type=input_type, output_type=output_type)
+    card = read_model_card(made.tflite)
+    row = samples[:1]
+
+    assert (card.inputs[0].dtype, card.outputs[0].dtype) == (input_type, output_type)
+    assert (made.input_type, made.output_type) == (input_type, output_type)
+    assert np.abs(run_tflite(made.tflite, [row])[0] - run_tflite(image_net, [row])[0]).max() <= TOLERANCE["int8"]
+
+
+@pytest.mark.keras
+def test_types_apply_to_int8_alone(image_net, samples) -> None:
+    """int16x8 and the float precisions keep float32 at their ends, whatever is asked."""
+    made = quantize(image_net, precision="int16x8", samples={"x": samples}, input_type="int8", output_type="uint8")
+
+    assert (made.input_type, made.output_type) == ("float32", "float32")
+
+
+@pytest.mark.keras
+def test_one_pass_over_the_samples_serves_every_precision(image_net, samples) -> None:
+    """Ranges collected before give the very bytes that a pass of its own gives."""
+    ranges = collect_ranges(image_net, {"x": samples})
+
+    for precision in ("int8", "int16x8"):
+        alone = quantize(image_net, precision=precision, samples={"x": samples})
+        shared = quantize(image_net, precision=precision, samples={"x": samples}, ranges=ranges)
+        assert alone.tflite == shared.tflite
+
+
+@pytest.mark.keras
+def test_operators_the_first_quantizer_leaves_in_float_go_to_tflite_s_own(odd_net, samples) -> None:
+    """LeakyReLU and PReLU: the promise of int8 is kept by the second quantizer."""
+    made = quantize(odd_net, precision="int8", samples={"image": samples})
+    row = samples[:1]
+    kinds = {op.type for op in read_model_card(made.tflite).ops}
+
+    assert made.quantizer == "tflite-converter"
+    assert {"LEAKY_RELU", "PRELU"} <= kinds
+    assert np.abs(run_tflite(made.tflite, [row])[0] - run_tflite(odd_net, [row])[0]).max() <= TOLERANCE["int8"]
+
+
+@pytest.mark.keras
+def test_a_loop_cannot_be_int8_and_says_so(zoo) -> None:
+    """A recurrent layer that is not unrolled is a loop: an error, where TFLite's own quantizer would abort."""
+    case = zoo.cases["lstm"] if "lstm" in zoo.cases else next(c for n, c in zoo.cases.items() if "lstm" in n.lower())
+    float_model = export_float(LoadedModel(case.model, case.framework)).tflite
+    if read_model_card(float_model).subgraphs == 1:
+        pytest.fail("expected a recurrent model that is exported as a loop")
+    shape = case.samples[0].shape[1:]
+    rows = np.random.default_rng(0).uniform(-1, 1, (16, *shape)).astype(np.float32)
+
+    with pytest.raises(PromiseError):
+        quantize(float_model, precision="int8", samples={"x": rows})
+
+
+@pytest.mark.keras
+def test_vanishing_activations_still_load(zoo) -> None:
+    """The ranges of a dead network are widened to a scale the runtimes can take a ReLU6 at."""
+
+    def dead(keras):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        tiny = keras.initializers.RandomUniform(-1e-4, 1e-4)
+        net = [layers.Input((8, 8, 3))]
+        net += [layers.Conv2D(8, 3, kernel_initializer=tiny, activation="relu6") for _ in range(3)]
+        return keras.Sequential([*net, layers.Flatten(), layers.Dense(3)])
+
+    made = quantize(
+        _float(dead),
+        precision="int16x8",
+        samples={"x": np.random.default_rng(0).uniform(-1, 1, (16, 8, 8, 3)).astype(np.float32)},
+    )
+    scales = [
+        scale for tensor in read_model_card(made.tflite).tensors if tensor.dtype == "int16" for scale in tensor.scales
+    ]
+
+    assert min(scales) >= SMALLEST_SCALE * 0.999  # float32 keeps it to 6e-8 relative
+    assert run_tflite(made.tflite, [np.zeros((1, 8, 8, 3), np.float32)])[0].shape == (1, 3)
+
+
+def test_small_kernels_become_int8_where_there_are_no_larger_ones() -> None:
+    """dynamic-int8 leaves small kernels alone only beside large ones: else it would change nothing."""
+    from tests.tflite_builder import conv_model
+
+    made = quantize(conv_model(), precision="dynamic-int8")
+
+    assert "int8" in {tensor.dtype for tensor in read_model_card(made.tflite).tensors if tensor.constant}
+
+
+def test_ranges_are_the_extremes_of_every_sample() -> None:
+    """For one fully connected layer: what numpy gives for its input and its output."""
+    model = dense_model()
+    card = read_model_card(model)
+    rows = np.random.default_rng(1).uniform(-3, 2, (20, *card.inputs[0].shape[1:])).astype(np.float32)
+    outputs = np.concatenate([run_tflite(model, [row[None]])[0] for row in rows])
+
+    ranges = collect_ranges(model, {"x": rows})
+
+    assert ranges[card.inputs[0].name] == (pytest.approx(rows.min()), pytest.approx(rows.max()))
+    assert ranges[card.outputs[0].name] == (pytest.approx(outputs.min()), pytest.approx(outputs.max()))
+    assert len(ranges) == 2
+
+
+def test_calibration_that_does_not_fit_is_refused() -> None:
+    """No samples, the wrong shape, NaN, other names: each says what was expected."""
+    model = dense_model()
+    width = read_model_card(model).inputs[0].shape[1]
+    good = np.zeros((16, width), np.float32)
+    broken = good.copy()
+    broken[3, 0] = np.nan
+
+    for samples, words in (
+        (None, "needs calibration samples"),
+        ({"x": good[:, :-1]}, "of shape"),
+        ({"x": broken}, "NaN"),
+        ({"a": good, "b": good}, "for the inputs"),
+        ({"x": good[:0]}, "at least one"),
+    ):
+        with pytest.raises(CalibrationError, match=words):
+            quantize(model, precision="int8", samples=samples)
+
+
+def test_only_float_models_are_quantized() -> None:
+    """An int8 model, rubbish and an unknown precision are refused before any work."""
+    with pytest.raises(UnsupportedModelError, match="start from the float model"):
+        quantize(dense_model("int8"), precision="float16")
+    with pytest.raises(ModelFileError):
+        quantize(b"no model at all, but long enough", precision="float16")
+    with pytest.raises(UnsupportedModelError, match="dynamic-int8"):
+        quantize(dense_model(), precision="int4")
