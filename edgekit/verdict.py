@@ -100,7 +100,7 @@ def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
         return {}
     board, runtime = report.board, report.runtime
     facts = {
-        "board": board.model or board.cpu,
+        "board": board.model,
         "cpu": board.cpu,
         "cores": str(board.cores or ""),
         "governor": board.governor,

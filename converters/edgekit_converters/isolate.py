@@ -26,6 +26,19 @@ DEADLINE_S = 4 * 3600.0
 CHATTER_TAIL = 20_000
 
 
+class _Limit:
+    """Until when something must be done, counted from now."""
+
+    def __init__(self, text: str, seconds: float) -> None:
+        self.text, self.seconds = text, seconds
+        self.at = time.monotonic() + seconds
+
+    def shortened(self, text: str, seconds: float | None) -> _Limit:
+        """The limit of a stage of the work; the whole one where it ends sooner, or where ``seconds`` is None."""
+        stage = self if seconds is None else _Limit(text, seconds)
+        return stage if stage.at < self.at else self
+
+
 class Worker:
     """A child process that trains, exports and quantizes; started at the first call, restarted after a crash.
 
@@ -55,20 +68,24 @@ class Worker:
         ``deadline_s`` after the call. Whatever else interrupts the call (Ctrl-C, an error in ``progress``) ends the
         child too, so that the next call cannot receive this one's answer.
         """
-        deadline = time.monotonic() + deadline_s
+        whole = _Limit(f"finish '{job}'", deadline_s)
+        limit = whole
         process = self._started()
         try:
             self._send(process, job, arguments)
             while True:
-                event = self._next(job, deadline, deadline_s)
-                if event.get("event") == "progress" and progress is not None:
+                event = self._next(job, limit)
+                kind = event["event"]
+                if kind == "progress" and progress is not None:
                     progress(int(event["done"]), int(event["total"]), str(event["text"]))
-                elif event.get("event") in ("result", "error"):
+                elif kind == "stage":
+                    limit = whole.shortened(str(event["text"]), event["deadline_s"])
+                elif kind in ("result", "error"):
                     break
         except BaseException:
             self.close()
             raise
-        if event["event"] == "error":
+        if kind == "error":
             raise _translated(event)
         return event
 
@@ -113,13 +130,13 @@ class Worker:
         except OSError:
             raise self._crashed(job) from None
 
-    def _next(self, job: str, deadline: float, deadline_s: float) -> dict[str, Any]:
+    def _next(self, job: str, limit: _Limit) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+            line = self._lines.get(timeout=max(0.0, limit.at - time.monotonic()))
         except queue.Empty:
             raise errors.ConverterCrashError(
-                f"expected the converter to finish '{job}' within {deadline_s:g} s, it did not and was ended: "
-                "give it a smaller model or fewer samples"
+                f"expected the converter to {limit.text} within {limit.seconds:g} s, it did not and was ended: "
+                "the model may be damaged, or too large for this machine"
             ) from None
         if line is None:
             raise self._crashed(job)

@@ -1,8 +1,8 @@
 """The child process in which models are trained, exported and quantized: whatever aborts there leaves the caller alive.
 
 ``python -m edgekit_converters.worker`` reads one JSON job per line and answers one JSON line per event: ``progress``,
-``result`` or ``error``. Arrays and models travel as files named in the job. Its argument is the id of the parent process,
-which it outlives by no more than about a second.
+``stage`` (what now begins, with a deadline of its own or none), ``result`` or ``error``. Arrays and models travel as files
+named in the job. Its argument is the id of the parent process, which it outlives by no more than about a second.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ Array = npt.NDArray[Any]
 Emit = Callable[[Mapping[str, Any]], None]
 Ranges = dict[str, tuple[float, float]]
 
+# The HDF5 library reads some damaged files for ever; a gigabyte from a slow disk takes a tenth of this.
+READ_DEADLINE_S = 600.0
 _KNOWN_RANGES: dict[tuple[bytes, ...], Ranges] = {}
 
 
@@ -73,7 +75,7 @@ def _described(error: Exception, job: str) -> dict[str, Any]:
     elif isinstance(error, OSError):
         message = f"cannot {job}: {error.strerror or first_line(error)}: {error.filename or 'no file named'}"
     else:
-        traceback.print_exc()  # into the output that the parent keeps
+        traceback.print_exception(error)  # into the output that the parent keeps
         message = f"'{job}' failed unexpectedly: {type(error).__name__}: {first_line(error)}"
     return {"kind": "ConverterError", "message": message}
 
@@ -92,12 +94,21 @@ def _train(emit: Emit, data: str, scale: float, offset: float, settings: dict[st
 
 
 def _export(
-    emit: Emit, model: str, out: str, batch: int = 1, shapes: dict[str, list[int]] | None = None, trust: bool = False
+    emit: Emit,
+    model: str,
+    out: str,
+    batch: int = 1,
+    shapes: dict[str, list[int]] | None = None,
+    trust: bool = False,
+    read_deadline_s: float = READ_DEADLINE_S,
 ) -> dict[str, Any]:
     from .export import export_float
     from .load import load_model
 
-    export = export_float(load_model(model, trust=trust), batch=batch, shapes=shapes)
+    emit({"event": "stage", "text": f"read {model}", "deadline_s": read_deadline_s})
+    loaded = load_model(model, trust=trust)
+    emit({"event": "stage", "text": "convert", "deadline_s": None})
+    export = export_float(loaded, batch=batch, shapes=shapes)
     Path(out).write_bytes(export.tflite)
     return {"framework": export.framework, "max_abs_diff": export.max_abs_diff}
 
