@@ -20,7 +20,7 @@ from .reason import first_line
 __all__ = ["quantize_mlir"]
 
 Array = npt.NDArray[Any]
-ATTEMPTS = 4
+ATTEMPTS = 8
 
 
 def quantize_mlir(
@@ -28,8 +28,8 @@ def quantize_mlir(
 ) -> Iterator[bytes]:
     """int8 or int16x8 of ``float_model``, as attempts to be verified: the first good one will do.
 
-    The quantizer's int8 result depends on the order of pointers in memory, and in one of ten runs it leaves an operator
-    (the SPLIT of a GRU, say) in float. Raises PromiseError with the quantizer's reason, MissingPackageError.
+    The quantizer's int8 result depends on the order of pointers in memory, and in up to three of ten runs it leaves an
+    operator (the SPLIT of a GRU, say) in float. Raises PromiseError with the quantizer's reason, MissingPackageError.
     """
     tensorflow = import_tensorflow()
     try:

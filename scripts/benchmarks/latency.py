@@ -45,7 +45,17 @@ def ours(model: str, threads: int, runs: int) -> float:
 def reference(model: str, threads: int, runs: int, folder: str) -> float:
     """The median, in milliseconds, that the runtime's own tool measures."""
     result = Path(folder, "reference.json")
-    command = [str(DEVICE_PYTHON), "-c", REFERENCE, "--model", model, "--num_runs", str(runs), "--warmup_runs", str(runs)]
+    command = [
+        str(DEVICE_PYTHON),
+        "-c",
+        REFERENCE,
+        "--model",
+        model,
+        "--num_runs",
+        str(runs),
+        "--warmup_runs",
+        str(runs),
+    ]
     command += ["--num_threads", str(threads), "--result_json", str(result)]
     subprocess.run(command, capture_output=True, check=True)
     return _median(json.loads(result.read_text()))

@@ -29,7 +29,7 @@ from tests.tflite_builder import dense_model
 
 needs_keras = pytest.mark.keras
 MINIMAL = {"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {"units": 2}}]}}
-FUZZED_ARCHIVES, FUZZED_HDF5 = 2000, 600
+FUZZED_ARCHIVES, FUZZED_HDF5 = 2000, 300
 
 
 def archive(path: Path, config: object = MINIMAL, version: str = "3.15.1") -> Path:
