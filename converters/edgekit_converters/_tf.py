@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import MissingPackageError
 
-__all__ = ["import_keras", "import_tensorflow", "import_tf_keras", "versions"]
+__all__ = ["import_keras", "import_tensorflow", "import_tf_keras"]
 
 INSTALL = 'pip install "edgekit[keras]"'
 
@@ -45,16 +45,3 @@ def import_tf_keras() -> Any:
     except ImportError as error:
         raise MissingPackageError(f"Keras 2 models need tf_keras. Install it: {INSTALL}") from error
     return tf_keras
-
-
-def versions(*distributions: str) -> dict[str, str]:
-    """Installed versions of ``distributions``; those that are not installed are left out."""
-    from importlib import metadata
-
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
