@@ -8,7 +8,15 @@ from contextlib import contextmanager
 import edgekit_converters as converters
 import edgekit_device as device
 
-from .errors import ConversionError, DataError, DeviceError, EdgekitError, MissingExtraError, ModelInputError
+from .errors import (
+    ConversionError,
+    DataError,
+    DeviceError,
+    EdgekitError,
+    MissingExtraError,
+    ModelInputError,
+    UsageError,
+)
 
 __all__ = ["host_error", "translated"]
 
@@ -18,6 +26,7 @@ _KINDS: tuple[tuple[type[Exception], type[EdgekitError]], ...] = (
     (converters.UnsupportedModelError, ModelInputError),
     (converters.CalibrationError, DataError),
     (converters.TrainingError, DataError),
+    (converters.TechniqueError, UsageError),
     (converters.MissingPackageError, MissingExtraError),
     (converters.ConverterError, ConversionError),
     (device.ModelError, ModelInputError),

@@ -7,6 +7,7 @@ from .errors import (
     MissingPackageError,
     ModelFileError,
     PromiseError,
+    TechniqueError,
     TrainingError,
     UnsupportedModelError,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "ModelCard",
     "ModelFileError",
     "PromiseError",
+    "TechniqueError",
     "TrainingError",
     "UnsupportedModelError",
     "Worker",

@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import MissingPackageError
 
-__all__ = ["import_keras", "import_tensorflow", "import_tf_keras"]
+__all__ = ["import_keras", "import_tensorflow", "import_tf_keras", "import_tfmot"]
 
 INSTALL = 'pip install "edgekit[keras]"'
 
@@ -45,3 +45,13 @@ def import_tf_keras() -> Any:
     except ImportError as error:
         raise MissingPackageError(f"Keras 2 models need tf_keras. Install it: {INSTALL}") from error
     return tf_keras
+
+
+def import_tfmot() -> Any:
+    """TensorFlow's model optimization toolkit, which works on ``tf_keras`` models; raises MissingPackageError."""
+    import_tf_keras()
+    try:
+        import tensorflow_model_optimization
+    except ImportError as error:
+        raise MissingPackageError(f"this needs tensorflow-model-optimization. Install it: {INSTALL}") from error
+    return tensorflow_model_optimization

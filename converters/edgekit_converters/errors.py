@@ -5,6 +5,7 @@ ConverterError
 ├── UnsupportedModelError   a model of a kind, or with a layer, edgekit cannot convert
 ├── CalibrationError        calibration data is missing, too small, or does not fit
 ├── TrainingError           training data does not fit, or the loss became NaN
+├── TechniqueError          a compression technique cannot do what it is asked on this model
 ├── PromiseError            what was made is not what its name promises
 ├── ConverterCrashError     the converter process died
 └── MissingPackageError     an optional package is not installed; the message ends with the install line
@@ -21,6 +22,7 @@ __all__ = [
     "MissingPackageError",
     "ModelFileError",
     "PromiseError",
+    "TechniqueError",
     "TrainingError",
     "UnsupportedModelError",
 ]
@@ -49,6 +51,12 @@ class UnsupportedModelError(ConverterError):
 
 class CalibrationError(ConverterError):
     """Calibration data is missing, too small, or does not fit the model."""
+
+    exit_code = 2
+
+
+class TechniqueError(ConverterError):
+    """A compression technique cannot do what it is asked: an option out of range, or a model it does not apply to."""
 
     exit_code = 2
 
