@@ -13,6 +13,7 @@ from .errors import MissingPackageError
 
 __all__ = ["import_keras", "import_tensorflow", "import_tf_keras", "import_tfmot"]
 
+LEGACY = "TF_USE_LEGACY_KERAS"
 INSTALL = 'pip install "edgekit[keras]"'
 
 
@@ -48,10 +49,20 @@ def import_tf_keras() -> Any:
 
 
 def import_tfmot() -> Any:
-    """TensorFlow's model optimization toolkit, which works on ``tf_keras`` models; raises MissingPackageError."""
+    """TensorFlow's model optimization toolkit, which works on ``tf_keras`` models; raises MissingPackageError.
+
+    Importing it sets TF_USE_LEGACY_KERAS, which would turn a ``tf.keras`` not yet loaded into Keras 2 for the rest of this
+    process and of its children: the one is loaded first, the other put back.
+    """
+    import_tensorflow().keras.Model  # noqa: B018 - an attribute of it loads it
     import_tf_keras()
+    before = os.environ.get(LEGACY)
     try:
         import tensorflow_model_optimization
     except ImportError as error:
         raise MissingPackageError(f"this needs tensorflow-model-optimization. Install it: {INSTALL}") from error
+    finally:
+        os.environ.pop(LEGACY, None)
+        if before is not None:
+            os.environ[LEGACY] = before
     return tensorflow_model_optimization
