@@ -11,6 +11,7 @@ import numpy as np
 
 from ._tf import import_tensorflow
 from .errors import PromiseError, UnsupportedModelError
+from .layers import Origin, layer_names, name_layers
 from .load import ORDER_FILE, LoadedModel, is_keras_model
 from .reason import conversion_reason, first_line
 from .reorder import reorder_interface
@@ -26,11 +27,13 @@ class FloatExport:
     """``tflite`` and how far its outputs are from the model's own on one random sample.
 
     ``max_abs_diff`` is None where nothing was compared: a free batch, no float output, or an output that is no number.
+    ``layers`` names the Keras layer of every operator of subgraph 0, None for one that the converter inserted.
     """
 
     tflite: bytes
     framework: str
     max_abs_diff: float | None
+    layers: tuple[str | None, ...] = ()
 
 
 def export_float(loaded: LoadedModel, *, batch: int = 1, shapes: Shapes | None = None) -> FloatExport:
@@ -49,7 +52,9 @@ def export_float(loaded: LoadedModel, *, batch: int = 1, shapes: Shapes | None =
     except Exception as error:  # the converter raises its MLIR diagnostics as several kinds
         raise UnsupportedModelError(f"the model cannot be converted: {conversion_reason(error)}") from error
     ordered = reorder_interface(tflite, traced.input_names, traced.output_names)
-    return FloatExport(ordered, loaded.framework, _difference(traced, ordered) if batch != -1 else None)
+    origin = Origin.from_dict(loaded.origin) if loaded.framework == "saved_model" else _origin(loaded, traced)
+    named = name_layers(ordered, origin.layers, framework=origin.framework, producers=origin.producers)
+    return FloatExport(ordered, loaded.framework, _difference(traced, ordered) if batch != -1 else None, named)
 
 
 def export_saved_model(model: Any, folder: Path, *, batch: int = 1, shapes: Shapes | None = None) -> None:
@@ -63,7 +68,8 @@ def export_saved_model(model: Any, folder: Path, *, batch: int = 1, shapes: Shap
             f"expected a Keras model or a path, got {type(model).__module__}.{type(model).__name__}"
         )
     tensorflow = import_tensorflow()
-    traced = trace(LoadedModel(model, framework), batch=batch, shapes=shapes or {})
+    loaded = LoadedModel(model, framework)
+    traced = trace(loaded, batch=batch, shapes=shapes or {})
     try:
         tensorflow.saved_model.save(traced.module, str(folder), signatures={"serving_default": traced.function})
     except (AssertionError, ValueError, TypeError) as error:  # a lookup table or another resource of a layer
@@ -71,8 +77,14 @@ def export_saved_model(model: Any, folder: Path, *, batch: int = 1, shapes: Shap
             f"the model cannot be handed to the converter: {first_line(error)}. Look words up before the model, in your "
             "own code: TFLite has no operator for it"
         ) from error
-    order = {"inputs": traced.input_names, "outputs": traced.output_names}
+    origin = _origin(loaded, traced).to_dict()
+    order = {"inputs": traced.input_names, "outputs": traced.output_names, "origin": origin}
     (folder / ORDER_FILE).write_text(json.dumps(order), encoding="utf-8")
+
+
+def _origin(loaded: LoadedModel, traced: Traced) -> Origin:
+    """What a Keras model knows of its layers; the scopes say the rest where it cannot be walked."""
+    return Origin(tuple(layer_names(loaded.model)), traced.producers, loaded.framework)
 
 
 def _difference(traced: Traced, tflite: bytes) -> float | None:

@@ -50,12 +50,14 @@ CONFIG_CAP_BYTES = 64 * 2**20
 class LoadedModel:
     """A model in memory and what owns it: ``keras``, ``tf_keras`` or ``saved_model``.
 
-    ``order`` is the order of ``inputs`` and ``outputs`` by name, which a SavedModel does not keep by itself.
+    ``order`` is the order of ``inputs`` and ``outputs`` by name, which a SavedModel does not keep by itself, and ``origin``
+    what ``layers.Origin`` holds of the model that was saved.
     """
 
     model: Any
     framework: str
     order: Mapping[str, list[str]] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 def detect_kind(path: str | os.PathLike[str]) -> str:
@@ -95,7 +97,7 @@ def load_model(path: str | os.PathLike[str], *, trust: bool = False) -> LoadedMo
         raise UnsupportedModelError(f"{path} is a .tflite already: it can be quantized, not loaded as a Keras model")
     if kind == "saved_model":
         loaded = _guard(path, lambda: import_tensorflow().saved_model.load(str(path)))
-        return LoadedModel(loaded, "saved_model", _order(Path(path)))
+        return LoadedModel(loaded, "saved_model", *_order(Path(path)))
     config, version = _keras_config(Path(path), kind)
     if not trust:
         _refuse_code(Path(path), config)
@@ -156,13 +158,15 @@ def _hdf5_config(path: Path) -> tuple[Any, str]:
     return json.loads(_text(raw)), version
 
 
-def _order(folder: Path) -> dict[str, list[str]]:
-    """The order that ``export_saved_model`` wrote beside the model; empty for any other SavedModel."""
+def _order(folder: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """The order and the origin that ``export_saved_model`` wrote beside the model; empty for any other SavedModel."""
     try:
         raw = json.loads((folder / ORDER_FILE).read_text(encoding="utf-8"))
-        return {side: [str(name) for name in raw[side]] for side in ("inputs", "outputs")}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
+        origin = raw.get("origin")
+        order = {side: [str(name) for name in raw[side]] for side in ("inputs", "outputs")}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}, {}
+    return order, origin if isinstance(origin, dict) else {}
 
 
 def _refuse_code(path: Path, config: Any) -> None:

@@ -31,12 +31,16 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True)
 class Traced:
-    """A concrete function that returns a dict in ``output_names`` order; ``module`` keeps its variables alive."""
+    """A concrete function that returns a dict in ``output_names`` order; ``module`` keeps its variables alive.
+
+    ``producers`` names the TensorFlow operation behind each output, in the same order.
+    """
 
     function: Any
     module: Any
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    producers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def _traced(
         tensorflow.TensorSpec(_static_shape(name, sizes, batch, shapes, count), _end_dtype(dtype), name=name)
         for name, sizes, dtype in zip(names, interface.shapes, interface.dtypes, strict=True)
     ]
-    cast, used = tensorflow.cast, list[tuple[str, ...]]()
+    cast, used, producers = tensorflow.cast, list[tuple[str, ...]](), list[tuple[str, ...]]()
 
     def flat(*tensors: Any) -> Any:
         # No import here: TensorFlow would trace that too.
@@ -151,6 +155,7 @@ def _traced(
         # A flat list in the model's order: what a dict holds is sorted by key there too.
         values = tensorflow.nest.flatten(results)
         keys = tuple(sorted(results)) if isinstance(results, dict) else outputs
+        producers.append(tuple(str(value.name) for value in values))
         numbered = tuple(f"output_{number}" for number in range(len(values)))
         used.append(_identifiers(keys if len(keys) == len(values) else numbered))
         return {
@@ -164,7 +169,7 @@ def _traced(
         raise UnsupportedModelError(f"the model cannot be traced with static shapes: {first_line(error)}") from error
     module = tensorflow.Module()
     module.kept = keep
-    return Traced(function, module, names, used[-1])
+    return Traced(function, module, names, used[-1], producers[-1])
 
 
 def _end_dtype(dtype: Any) -> Any:

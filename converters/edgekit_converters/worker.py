@@ -110,7 +110,7 @@ def _export(
     emit({"event": "stage", "text": "convert", "deadline_s": None})
     export = export_float(loaded, batch=batch, shapes=shapes)
     Path(out).write_bytes(export.tflite)
-    return {"framework": export.framework, "max_abs_diff": export.max_abs_diff}
+    return {"framework": export.framework, "max_abs_diff": export.max_abs_diff, "layers": list(export.layers)}
 
 
 def _quantize(

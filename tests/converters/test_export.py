@@ -264,7 +264,10 @@ def test_order_needs_the_names_of_the_signature():
 
 
 def test_saved_order_is_on_disk(zoo: Zoo, tmp_path):
-    """The order of a model in memory travels beside its SavedModel, by name."""
+    """The order of a model in memory travels beside its SavedModel, by name, and so do the names of its layers."""
     export_saved_model(zoo.cases["multi"].model, tmp_path / "model")
     order = json.loads((tmp_path / "model" / ORDER_FILE).read_text())
+    origin = order.pop("origin")
     assert order == {"inputs": ["zeta", "alpha", "mid"], "outputs": ["z_out", "a_out", "m_out"]}
+    assert origin["framework"] == "keras"
+    assert {"shared", "z_out", "a_out", "m_out"} <= set(origin["layers"])
