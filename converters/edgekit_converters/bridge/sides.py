@@ -1,0 +1,77 @@
+"""The two Kerases as sides of the bridge: what differs between them when a model is read or built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import graph
+from .._tf import import_keras, import_tensorflow, import_tf_keras
+from ..errors import UnsupportedModelError
+from . import legacy_graph
+
+__all__ = ["KERAS", "TF_KERAS", "Side"]
+
+Walk = Callable[[Any, Sequence[Any], graph.Apply], list[Any]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One Keras: ``name`` of its module, ``package`` its classes live in, ``walk`` over its graphs."""
+
+    name: str
+    package: str
+    walk: Walk
+
+    @property
+    def module(self) -> Any:
+        """The module itself; imports TensorFlow."""
+        return import_keras() if self.name == "keras" else import_tf_keras()
+
+    def is_layer(self, item: Any) -> bool:
+        """Whether a step of a graph is a layer, not an operation on tensors."""
+        if self.name == "keras":
+            return isinstance(item, self.module.Layer)
+        return not legacy_graph.is_function(item)
+
+    def own(self, item: Any) -> bool:
+        """Whether the class of ``item`` is this Keras' own: a user's class is not, whatever its name."""
+        return type(item).__module__.startswith(self.package)
+
+    def functional(self, item: Any) -> bool:
+        """Whether ``item`` is a model whose layers can be walked."""
+        return (graph.functional(item) if self.name == "keras" else legacy_graph.functional(item)) is not None
+
+    def ends(self, model: Any) -> tuple[Any, Any]:
+        """The structures of a model's symbolic inputs and outputs, as its author gave them."""
+        if self.name == "keras":
+            inner = graph.functional(model)
+            return inner._inputs_struct, inner._outputs_struct
+        return model._nested_inputs, model._nested_outputs
+
+    def flatten(self, values: Any) -> list[Any]:
+        """The leaves of a structure of tensors, those of a dict by sorted key."""
+        tree = self.module.tree if self.name == "keras" else import_tensorflow().nest
+        return list(tree.flatten(values))
+
+    def pack(self, structure: Any, leaves: Sequence[Any]) -> Any:
+        """The leaves in the shape of ``structure``."""
+        tree = self.module.tree if self.name == "keras" else import_tensorflow().nest
+        return tree.pack_sequence_as(structure, list(leaves))
+
+    def require_model(self, model: Any) -> None:
+        """Raise UnsupportedModelError unless ``model`` is a model of this Keras."""
+        if not isinstance(model, self.module.Model):
+            kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
+            other = "to_tf_keras" if self.name == "tf_keras" else "to_keras"
+            hint = (
+                f"a tf_keras model goes through {other}"
+                if kind.startswith("tf_keras")
+                else "give a model of that Keras"
+            )
+            raise UnsupportedModelError(f"expected a {self.name} model, got {kind}: {hint}")
+
+
+KERAS = Side("keras", "keras.", graph.walk)
+TF_KERAS = Side("tf_keras", "tf_keras.", legacy_graph.walk)
