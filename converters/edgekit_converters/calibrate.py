@@ -7,7 +7,7 @@ arXiv 1806.08342, section 3.1.1); a moving average of them costs some networks t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from .errors import CalibrationError, ModelFileError
 from .model_card import read_model_card
 from .reason import first_line
 
-__all__ = ["Ranges", "collect_ranges", "feed_batches"]
+__all__ = ["Ranges", "collect_ranges", "ensure_finite", "feed_batches", "watch_activations"]
 
 Array = npt.NDArray[Any]
 Ranges = dict[str, tuple[float, float]]
@@ -29,14 +29,39 @@ def collect_ranges(float_model: bytes, samples: Mapping[str, Array], *, threads:
     ``samples`` maps input names (any name, when there is one input) to arrays of shape (N, …), preprocessed.
     Raises CalibrationError when they do not fit the model or are not finite.
     """
-    constant = {tensor.index for tensor in read_model_card(float_model).tensors if tensor.constant}
-    interpreter = _interpreter(float_model, threads)
+    ranges: Ranges = {}
+
+    def widen(name: str, values: Array) -> None:
+        low, high = float(values.min()), float(values.max())
+        known = ranges.get(name)
+        ranges[name] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+
+    watch_activations(float_model, samples, widen, threads=threads)
+    ensure_finite(ranges)
+    return ranges
+
+
+def watch_activations(
+    model: bytes,
+    samples: Mapping[str, Array],
+    see: Callable[[str, Array], None],
+    *,
+    names: Container[str] | None = None,
+    dtype: type[np.generic] = np.float32,
+    threads: int = 2,
+) -> None:
+    """Run ``model`` over ``samples`` and show each activation of subgraph 0, by tensor name, after every run.
+
+    Only those of ``dtype`` are shown, and of ``names`` where given. Tensors inside a fused operator, which are never
+    computed, and empty ones are not. Raises CalibrationError for samples that do not fit the model.
+    """
+    constant = {tensor.index for tensor in read_model_card(model).tensors if tensor.constant}
+    interpreter = _interpreter(model, threads)
     watched = [
         (int(raw["index"]), str(raw["name"]))
         for raw in interpreter.get_tensor_details()
-        if raw["dtype"] is np.float32 and int(raw["index"]) not in constant
+        if raw["dtype"] is dtype and int(raw["index"]) not in constant and (names is None or raw["name"] in names)
     ]
-    ranges: Ranges = {}
     for feed in feed_batches(interpreter, samples):
         for index, values in feed.items():
             interpreter.set_tensor(index, values)
@@ -47,14 +72,22 @@ def collect_ranges(float_model: bytes, samples: Mapping[str, Array], *, threads:
                 f"expected samples the model runs on, got one it refuses: {first_line(error)}. Check the samples' values"
             ) from error
         for index, name in watched:
-            _widen(ranges, name, interpreter, index)
+            try:
+                values = interpreter.get_tensor(index)
+            except ValueError:  # inside a fused operator
+                continue
+            if values.size:
+                see(name, values)
+
+
+def ensure_finite(ranges: Ranges) -> None:
+    """Raise CalibrationError, naming the first, when activations were NaN or infinite."""
     broken = [name for name, (low, high) in ranges.items() if not (np.isfinite(low) and np.isfinite(high))]
     if broken:
         raise CalibrationError(
             f"expected finite activations, got NaN or infinity in {broken[0]!r} and {len(broken) - 1} more tensors: "
             "check the samples' scale (--scale, --offset) and the model's weights"
         )
-    return ranges
 
 
 def feed_batches(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[dict[int, Array]]:
@@ -128,15 +161,3 @@ def _signature_inputs(interpreter: Any) -> dict[str, int]:
         return {str(raw["name"]): int(raw["index"]) for raw in interpreter.get_input_details()}
     details = interpreter.get_signature_runner(keys[0]).get_input_details()
     return {name: int(raw["index"]) for name, raw in details.items()}
-
-
-def _widen(ranges: Ranges, name: str, interpreter: Any, index: int) -> None:
-    try:
-        values = interpreter.get_tensor(index)
-    except ValueError:  # tensors inside a fused operator are never materialised
-        return
-    if not values.size:
-        return
-    low, high = float(values.min()), float(values.max())
-    known = ranges.get(name)
-    ranges[name] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))

@@ -6,44 +6,90 @@ of a full-integer model in float, TFLite's own quantizer takes over.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .calibrate import Ranges, collect_ranges
-from .errors import CalibrationError, ConverterError, MissingPackageError, PromiseError, UnsupportedModelError
+from .calibrate import Ranges
+from .errors import (
+    CalibrationError,
+    ConverterError,
+    MissingPackageError,
+    PromiseError,
+    TechniqueError,
+    UnsupportedModelError,
+)
 from .model_card import ModelCard, read_model_card
-from .op_costs import count_elements
+from .observations import Observations
+from .options import QuantizeOptions
+from .quantize_flat import (
+    SMALLEST_SCALE,
+    QuantizerGap,
+    dynamic_recipe,
+    float16_recipe,
+    kept_operators,
+    run_quantizer,
+    static_recipe,
+    statistics,
+    widened,
+)
 from .reason import first_line
-from .verify import MIN_KERNEL_ELEMENTS, PRECISIONS, verify
+from .surgery import FlatModel
+from .verify import PRECISIONS, verify
 
-__all__ = ["Quantized", "ensure_quantizable", "needs_calibration", "quantize"]
+__all__ = ["SMALLEST_SCALE", "QuantizeOptions", "Quantized", "ensure_quantizable", "needs_calibration", "quantize"]
 
 Array = npt.NDArray[Any]
 IO_TYPES = ("float32", "int8", "uint8")
-# No scale below this: 6 / scale must fit int32, or the runtimes refuse a fused ReLU6 (kernel_util.cc,
-# no_integer_overflow_from_quantization). Only dead tensors of untrained networks come near it.
-SMALLEST_SCALE = 1e-8
 LEVELS = {"int8": 255, "int16x8": 32767}
+MIXED = "mixed-int8"
+PLAIN = QuantizeOptions()
+_LOOP = "The model has a loop, whose body no quantizer converts: build its recurrent layers with unroll=True"
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """The bytes, which quantizer made them, and the types of their inputs and outputs."""
+    """The bytes, who made them, the types of their inputs and outputs, and what was done to get them.
+
+    ``precision`` is the promise they keep. ``kept`` counts, by precision (float32, int16) and type, the operators left
+    out of int8; ``equalized`` are the pairs of operators (indices in the float model) whose channels were balanced;
+    ``corrected`` the operators (indices in the result) whose biases were.
+    """
 
     tflite: bytes
     quantizer: str
     input_type: str
     output_type: str
+    precision: str = ""
+    calibration: str = "none"
+    kept: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    equalized: tuple[tuple[int, int], ...] = ()
+    corrected: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What a static quantization is to give: its promise, its ends, the options, and what is kept by precision and type."""
+
+    precision: str
+    input_type: str
+    output_type: str
+    options: QuantizeOptions
+    kept: Mapping[str, Mapping[str, int]]
+
+    @property
+    def base(self) -> str:
+        """The precision of all that is not kept."""
+        return "int8" if self.precision == MIXED else self.precision
 
 
 def needs_calibration(precision: str) -> bool:
     """Whether ``precision`` quantizes activations ahead of time."""
-    return precision in LEVELS
+    return precision in LEVELS or precision == MIXED
 
 
 def quantize(
@@ -54,38 +100,118 @@ def quantize(
     output_type: str = "float32",
     samples: Mapping[str, Array] | None = None,
     ranges: Ranges | None = None,
+    options: QuantizeOptions = PLAIN,
+    observations: Observations | None = None,
 ) -> Quantized:
     """Quantize and verify.
 
-    ``samples`` (arrays of shape (N, …), preprocessed) are needed for int8 and int16x8; ``ranges`` from an earlier pass
-    over the same samples spare another one. ``input_type`` and ``output_type`` are float32, int8 or uint8 and apply to
-    int8; every other precision keeps float32 there.
+    ``samples`` (arrays of shape (N, …), preprocessed) are needed for int8, mixed-int8 and int16x8; ``ranges`` of
+    ``float_model`` found before over the same samples spare another pass, and are used as they are. ``input_type`` and
+    ``output_type`` are float32, int8 or uint8 and apply to int8 and mixed-int8; every other precision keeps float32
+    there. ``options`` are for int8, which they turn into mixed-int8 where they keep operators at a higher precision.
+    ``observations`` of ``float_model`` on the samples spare passes over them from one quantization to the next.
 
-    Raises CalibrationError without samples, PromiseError when the result is not what ``precision`` promises,
-    UnsupportedModelError when ``float_model`` is not float32 or a name is unknown.
+    Raises CalibrationError without samples, PromiseError when the result is not what its precision promises,
+    TechniqueError for options that do not fit, UnsupportedModelError when ``float_model`` is not float32 or a name is
+    unknown.
     """
     _check_choice("precision", precision, PRECISIONS)
     _check_choice("input type", input_type, IO_TYPES)
     _check_choice("output type", output_type, IO_TYPES)
     card = ensure_quantizable(float_model)
-    if precision != "int8":
+    precision = _promised(precision, options, ranges)
+    if precision not in ("int8", MIXED):
         input_type = output_type = "float32"
     if precision == "float32":
-        return _verified(float_model, precision, "none", input_type, output_type)
+        return _verified(float_model, "none", _Wanted(precision, input_type, output_type, options, {}))
     if not needs_calibration(precision):
-        recipe = _float16_recipe() if precision == "float16" else _dynamic_recipe(card)
-        made = _run_quantizer(float_model, recipe, None)
+        recipe = float16_recipe() if precision == "float16" else dynamic_recipe(card)
+        made = run_quantizer(float_model, recipe, None)
         _ensure_changed(made, precision)
-        return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
+        return _verified(made, "ai-edge-quantizer", _Wanted(precision, input_type, output_type, options, {}))
     if samples is None:
         raise CalibrationError(f"{precision} needs calibration samples: give data with training samples (--data)")
+    kept = {"float32": _count(card, options.keep_float), "int16": _count(card, options.keep_int16)}
+    wanted = _Wanted(precision, input_type, output_type, options, kept if options.mixed else {})
+    seen = observations or Observations(float_model, samples)
+    if seen.float_model != float_model:
+        raise TechniqueError("expected observations of the model to quantize, got those of another: observe this one")
+    return _quantize_static(seen, wanted, samples, ranges)
+
+
+def _promised(precision: str, options: QuantizeOptions, ranges: Ranges | None) -> str:
+    """The precision of the result; raises TechniqueError for options that do not fit it."""
+    if precision == MIXED and not options.mixed:
+        raise TechniqueError(
+            "expected operators to keep (keep_float, keep_int16) for mixed-int8, got none: name some, or choose int8"
+        )
+    if precision not in ("int8", MIXED) and options != PLAIN:
+        raise TechniqueError(
+            f"expected quantization options with int8 only, got them with {precision}: choose int8, or leave them out"
+        )
+    if ranges is not None and options.equalize:
+        raise TechniqueError("expected no ranges beside equalize, which changes them: leave out one of the two")
+    return MIXED if options.mixed else precision
+
+
+def _count(card: ModelCard, indices: Sequence[int]) -> dict[str, int]:
+    """How many operators of each type are to be kept; raises TechniqueError for what is no operator with floats."""
+    for index in indices:
+        if index >= len(card.ops):
+            raise TechniqueError(
+                f"expected operators to keep among 0 to {len(card.ops) - 1}, got {index}: see the model's operators in "
+                "its model card"
+            )
+        op = card.ops[index]
+        operands = [card.tensors[i] for i in (*op.inputs, *op.outputs) if i >= 0]
+        if not any(tensor.dtype == "float32" and not tensor.constant for tensor in operands):
+            raise TechniqueError(
+                f"expected operators that compute with floats to keep, got {op.type} {index}, which never is quantized: "
+                "leave it out"
+            )
+    return dict(Counter(card.ops[index].type for index in indices))
+
+
+def _quantize_static(
+    seen: Observations, wanted: _Wanted, samples: Mapping[str, Array], ranges: Ranges | None
+) -> Quantized:
+    """The steps around the quantizer: balance, calibrate, quantize, correct."""
+    options = wanted.options
+    pairs: tuple[tuple[int, int], ...] = ()
+    if options.equalize:
+        balanced, seen = seen.equalized()
+        pairs = balanced.pairs
+    found = seen.ranges(options.calibration, options.percentile) if ranges is None else ranges
+    made = _by_either(seen.float_model, wanted, samples, found)
+    if options.correct_bias:
+        made = _corrected(seen.float_model, made, wanted, samples)
+    return replace(made, calibration=options.calibration, equalized=pairs)
+
+
+def _by_either(float_model: bytes, wanted: _Wanted, samples: Mapping[str, Array], ranges: Ranges) -> Quantized:
+    if wanted.options.quantizer == "tflite-converter":
+        return _by_mlir(float_model, wanted, samples, ranges)
     try:
-        found = collect_ranges(float_model, samples) if ranges is None else ranges
-        statistics = _statistics(card, _widened(found, LEVELS[precision]))
-        made = _run_quantizer(float_model, _static_recipe(precision, input_type, output_type), statistics)
-        return _verified(made, precision, "ai-edge-quantizer", input_type, output_type)
-    except (PromiseError, _QuantizerGap) as gap:
-        return _fall_back(float_model, precision, input_type, output_type, samples, gap)
+        flat = FlatModel(float_model) if wanted.options.mixed else None
+        keep_float = [] if flat is None else kept_operators(flat, wanted.options.keep_float)
+        keep_int16 = [] if flat is None else kept_operators(flat, wanted.options.keep_int16)
+        recipe = static_recipe(
+            wanted.base, wanted.input_type, wanted.output_type, keep_float=keep_float, keep_int16=keep_int16
+        )
+        card = read_model_card(float_model)
+        made = run_quantizer(float_model, recipe, statistics(card, widened(ranges, LEVELS[wanted.base])))
+        return _verified(made, "ai-edge-quantizer", wanted)
+    except (PromiseError, QuantizerGap) as gap:
+        if wanted.options.quantizer == "ai-edge-quantizer" or wanted.options.keep_int16:
+            raise PromiseError(str(gap), problems=_problems(gap)) from gap
+        return _fall_back(float_model, wanted, samples, ranges, gap)
+
+
+def _corrected(float_model: bytes, made: Quantized, wanted: _Wanted, samples: Mapping[str, Array]) -> Quantized:
+    from .correct import correct_biases
+
+    better = correct_biases(float_model, made.tflite, samples)
+    return replace(_verified(better.tflite, made.quantizer, wanted), corrected=better.ops)
 
 
 def ensure_quantizable(float_model: bytes) -> ModelCard:
@@ -121,46 +247,71 @@ def _ensure_changed(made: bytes, precision: str) -> None:
         )
 
 
-class _QuantizerGap(ConverterError):
-    """The flatbuffer quantizer cannot take this model; another one may."""
+def _problems(gap: ConverterError) -> tuple[str, ...]:
+    return gap.problems if isinstance(gap, PromiseError) else ()
 
 
 def _fall_back(
-    float_model: bytes,
-    precision: str,
-    input_type: str,
-    output_type: str,
-    samples: Mapping[str, Array],
-    gap: ConverterError,
+    float_model: bytes, wanted: _Wanted, samples: Mapping[str, Array], ranges: Ranges, gap: ConverterError
 ) -> Quantized:
+    """What the second quantizer makes of it; when it cannot either, PromiseError with both reasons."""
+    if read_model_card(float_model).subgraphs > 1:
+        # TFLite's own quantizer ends the process on such a model (LSTM and GRU, TensorFlow 2.21).
+        raise PromiseError(f"{gap}. {_LOOP}", problems=_problems(gap)) from gap
+    try:
+        return _by_mlir(float_model, wanted, samples, ranges, gap)
+    except MissingPackageError as error:
+        raise PromiseError(f"{gap}. TFLite's own quantizer was tried too: {error}", problems=_problems(gap)) from error
+
+
+def _by_mlir(
+    float_model: bytes,
+    wanted: _Wanted,
+    samples: Mapping[str, Array],
+    ranges: Ranges,
+    gap: ConverterError | None = None,
+) -> Quantized:
+    """The first attempt of TFLite's own quantizer that keeps the promise; ``gap`` is why it is tried at all."""
     from .quantize_mlir import quantize_mlir
 
     if read_model_card(float_model).subgraphs > 1:
-        # TFLite's own quantizer ends the process on such a model (LSTM and GRU, TensorFlow 2.21).
-        raise PromiseError(
-            f"{gap}. The model has a loop, whose body no quantizer converts: build its recurrent layers with unroll=True",
-            problems=gap.problems if isinstance(gap, PromiseError) else (),
-        ) from gap
-    reason: ConverterError = gap
+        raise PromiseError(_LOOP)
+    reason = gap
     try:
         for made in quantize_mlir(
-            float_model, precision=precision, input_type=input_type, output_type=output_type, samples=samples
+            float_model,
+            precision=wanted.base,
+            input_type=wanted.input_type,
+            output_type=wanted.output_type,
+            samples=samples,
+            ranges=None if wanted.options.calibration == "minmax" else ranges,
+            keep_float=wanted.options.keep_float,
         ):
             try:
-                return _verified(made, precision, "tflite-converter", input_type, output_type)
+                return _verified(made, "tflite-converter", wanted)
             except PromiseError as error:
                 reason = error
-    except (PromiseError, MissingPackageError) as error:
-        problems = gap.problems if isinstance(gap, PromiseError) else ()
-        raise PromiseError(f"{gap}. TFLite's own quantizer was tried too: {error}", problems=problems) from error
+    except PromiseError as error:
+        if gap is None:
+            raise
+        raise PromiseError(f"{gap}. TFLite's own quantizer was tried too: {error}", problems=_problems(gap)) from error
+    assert reason is not None
     raise reason
 
 
-def _verified(tflite: bytes, precision: str, quantizer: str, input_type: str, output_type: str) -> Quantized:
+def _verified(tflite: bytes, quantizer: str, wanted: _Wanted) -> Quantized:
     card = read_model_card(tflite)
-    verify(card, precision=precision, input_type=input_type, output_type=output_type)
-    _try_out(tflite, precision)
-    return Quantized(tflite, quantizer, card.inputs[0].dtype, card.outputs[0].dtype)
+    verify(
+        card,
+        precision=wanted.precision,
+        input_type=wanted.input_type,
+        output_type=wanted.output_type,
+        kept=wanted.kept if wanted.precision == MIXED else None,
+    )
+    _try_out(tflite, wanted.precision)
+    return Quantized(
+        tflite, quantizer, card.inputs[0].dtype, card.outputs[0].dtype, precision=wanted.precision, kept=wanted.kept
+    )
 
 
 def _try_out(tflite: bytes, precision: str) -> None:
@@ -180,80 +331,3 @@ def _try_out(tflite: bytes, precision: str) -> None:
 def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise UnsupportedModelError(f"expected {what} to be one of {', '.join(choices)}, got {value!r}")
-
-
-def _run_quantizer(float_model: bytes, recipe: list[dict[str, Any]], statistics: Any) -> bytes:
-    try:
-        from ai_edge_quantizer import quantizer
-    except ImportError as error:
-        raise MissingPackageError('this needs ai-edge-quantizer. Install it: pip install "edgekit[keras]"') from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of its own use of the runtime, which is no concern of the caller
-            result = quantizer.Quantizer(float_model, recipe).quantize(
-                statistics, enable_progress_bar=False, enable_progress_report=False
-            )
-    except Exception as error:  # it raises ValueError, KeyError, AssertionError … for operators it does not know
-        raise _QuantizerGap(f"the quantizer cannot take this model: {first_line(error)}") from error
-    return bytes(result.quantized_model)
-
-
-def _float16_recipe() -> list[dict[str, Any]]:
-    weights = {"num_bits": 16, "dtype": "FLOAT"}
-    config = {"weight_tensor_config": weights, "compute_precision": "FLOAT", "explicit_dequantize": True}
-    return [{"regex": ".*", "operation": "*", "algorithm_key": "float_casting", "op_config": config}]
-
-
-def _dynamic_recipe(card: ModelCard) -> list[dict[str, Any]]:
-    """Kernels of MIN_KERNEL_ELEMENTS and more become int8; every one where all are smaller."""
-    constants = (item for item in (*card.tensors, *card.other_tensors) if item.constant)
-    largest = max((count_elements(item.shape) for item in constants), default=0)
-    weights = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
-    config = {
-        "weight_tensor_config": weights,
-        "compute_precision": "INTEGER",
-        "explicit_dequantize": False,
-        "min_weight_elements": MIN_KERNEL_ELEMENTS if largest >= MIN_KERNEL_ELEMENTS else 0,
-    }
-    return [{"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": config}]
-
-
-def _static_recipe(precision: str, input_type: str, output_type: str) -> list[dict[str, Any]]:
-    weights = {"num_bits": 8, "symmetric": True, "granularity": "CHANNELWISE", "dtype": "INT"}
-    bits = 8 if precision == "int8" else 16
-    activations = {"num_bits": bits, "symmetric": bits == 16, "granularity": "TENSORWISE", "dtype": "INT"}
-    config = {
-        "activation_tensor_config": activations,
-        "weight_tensor_config": weights,
-        "compute_precision": "INTEGER",
-        "explicit_dequantize": False,
-    }
-    recipe: list[dict[str, Any]] = [
-        {"regex": ".*", "operation": "*", "algorithm_key": "min_max_uniform_quantize", "op_config": config}
-    ]
-    for operation, kind in (("INPUT", input_type), ("OUTPUT", output_type)):
-        boundary: dict[str, Any] = {"regex": ".*", "operation": operation}
-        if kind == "float32":
-            recipe.append({**boundary, "algorithm_key": "no_quantize", "op_config": {}})
-        elif kind == "uint8":
-            unsigned = {**config, "activation_tensor_config": {**activations, "dtype": "UINT"}}
-            recipe.append({**boundary, "algorithm_key": "min_max_uniform_quantize", "op_config": unsigned})
-    return recipe
-
-
-def _widened(ranges: Ranges, levels: int) -> Ranges:
-    """Ranges whose scale is at least SMALLEST_SCALE."""
-    least = SMALLEST_SCALE * levels
-    return {name: (min(low, 0.0), max(high, low + least, least)) for name, (low, high) in ranges.items()}
-
-
-def _statistics(card: ModelCard, ranges: Ranges) -> dict[str, dict[str, Array]]:
-    """Ranges in the quantizer's form: arrays of the tensor's rank with one element."""
-    ranks = {tensor.name: len(tensor.shape) for tensor in card.tensors}
-    return {
-        name: {
-            "min": np.full((1,) * ranks.get(name, 1), low, np.float32),
-            "max": np.full((1,) * ranks.get(name, 1), high, np.float32),
-        }
-        for name, (low, high) in ranges.items()
-    }

@@ -6,7 +6,8 @@ variant is read back, and earns its name only here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 
 from .errors import PromiseError
 from .model_card import ModelCard, OpCard, TensorCard
@@ -39,7 +40,14 @@ _KERNEL_OPERANDS = {
 _BIAS_OPERAND = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "CONV_3D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 
 
-def verify(card: ModelCard, *, precision: str, input_type: str, output_type: str) -> None:
+def verify(
+    card: ModelCard,
+    *,
+    precision: str,
+    input_type: str,
+    output_type: str,
+    kept: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
     """Raise PromiseError, naming the first offenders and their number, unless the model keeps ``precision``'s promise.
 
     The promises, in all subgraphs, where plain integers (int32, int64, bool: shapes, axes, token ids) are always fine:
@@ -52,6 +60,9 @@ def verify(card: ModelCard, *, precision: str, input_type: str, output_type: str
     - ``int8``: every operator works on int8, with int8 kernels and int32 biases, and at least one does; float32 and
       uint8 appear only where a QUANTIZE or DEQUANTIZE meets an input or output of the model.
     - ``int16x8``: the same with activations int16 and biases int64 or int32.
+    - ``mixed-int8``: every operator keeps the promise of int8, of int16x8, or works on float32 with float32 constants;
+      at least one works on int8, at least one does not, and only QUANTIZE and DEQUANTIZE work on two kinds. ``kept``
+      says which may leave int8: how many of each type are to be ``float32`` and ``int16``; without it any may.
 
     A kernel is the weight of a convolution, a fully connected layer, a matrix product or an embedding lookup.
     Every promise includes: no custom operator, so none of select TensorFlow (``Flex...``), which a plain runtime lacks;
@@ -69,6 +80,7 @@ def verify(card: ModelCard, *, precision: str, input_type: str, output_type: str
         *_find_wrong_ends("input", card.inputs, input_type, precision),
         *_find_wrong_ends("output", card.outputs, output_type, precision),
         *_PROMISES[precision](graph),
+        *(_find_not_kept(graph, kept) if kept is not None else ()),
     ]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -234,12 +246,69 @@ def _is_quantized(graph: _Graph, op: OpCard, activations: str) -> bool:
     return any(tensor.dtype == activations and tensor.scales and not tensor.constant for tensor in tensors)
 
 
-_STATIC = ("int8", "int16x8")
+def _kind(graph: _Graph, op: OpCard) -> str:
+    """What ``op`` computes with in a mixed model: int8, int16 or float32; nothing for plain integers and boundaries."""
+    if op.type in _BOUNDARY_OPS:
+        return ""
+    kinds = {tensor.dtype for tensor in graph.operands(op) if not tensor.constant}
+    if "int8" in kinds:  # first, for some operators keep an int16 state beside it
+        return "int8"
+    return "int16" if "int16" in kinds else "float32" if kinds & _FLOATS else ""
+
+
+def _find_mixed(graph: _Graph) -> Iterator[str]:
+    kinds = [(op, _kind(graph, op)) for op in graph.ops]
+    allowed = {
+        "int8": _find_operator("int8", frozenset({"int32"})),
+        "int16": _find_operator("int16", frozenset({"int32", "int64"})),
+    }
+    for op, kind in kinds:
+        if kind in allowed:
+            yield from allowed[kind](graph, op)
+        elif op.type not in _BOUNDARY_OPS:
+            other = [tensor for tensor in graph.operands(op) if tensor.dtype not in _FLOATS | _PLAIN]
+            if other:
+                yield f"{_name(op)} works on {_tensor(other[0])}"
+    found = {kind for _, kind in kinds}
+    if "int8" not in found:
+        yield "no operator works on quantized int8"
+    if not found & {"int16", "float32"}:
+        yield "no operator is kept out of int8: it is an int8 model"
+
+
+def _find_operator(activations: str, biases: frozenset[str]) -> Callable[[_Graph, OpCard], Iterator[str]]:
+    """The check of one quantized operator of a mixed model."""
+
+    def find(graph: _Graph, op: OpCard) -> Iterator[str]:
+        yield from _find_not_integer(graph, op, activations)
+        for position in _KERNEL_OPERANDS.get(op.type, ()):
+            kernel = graph.constant(op, position)
+            if kernel is not None and (kernel.dtype != "int8" or not kernel.scales):
+                yield f"{_name(op)} has a kernel that is not int8 with a scale: {_tensor(kernel)}"
+        bias = graph.constant(op, _BIAS_OPERAND[op.type]) if op.type in _BIAS_OPERAND else None
+        if bias is not None and bias.dtype not in biases:
+            yield f"{_name(op)} has a bias that is not {' or '.join(sorted(biases))}: {_tensor(bias)}"
+
+    return find
+
+
+def _find_not_kept(graph: _Graph, kept: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Operator types of which more, or fewer, are at a precision than were to be kept at it."""
+    for kind in ("float32", "int16"):
+        found = Counter(op.type for op in graph.ops if _kind(graph, op) == kind)
+        wanted = kept.get(kind, {})
+        for name in sorted({*found, *wanted}):
+            if found[name] != wanted.get(name, 0):
+                yield f"{found[name]} {name} work on {kind}, to be kept so were {wanted.get(name, 0)}"
+
+
+_STATIC = ("int8", "int16x8", "mixed-int8")
 _PROMISES: dict[str, Callable[[_Graph], Iterator[str]]] = {
     "float32": _find_float32,
     "float16": _find_float16,
     "dynamic-int8": _find_dynamic_int8,
     "int8": _find_static("int8", frozenset({"int32"})),
     "int16x8": _find_static("int16", frozenset({"int32", "int64"})),
+    "mixed-int8": _find_mixed,
 }
 PRECISIONS = tuple(_PROMISES)

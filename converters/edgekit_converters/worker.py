@@ -18,7 +18,7 @@ import traceback
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +26,17 @@ import numpy.typing as npt
 from . import errors
 from .reason import first_line
 
+if TYPE_CHECKING:
+    from .observations import Observations
+
 __all__ = ["main"]
 
 Array = npt.NDArray[Any]
 Emit = Callable[[Mapping[str, Any]], None]
-Ranges = dict[str, tuple[float, float]]
 
 # The HDF5 library reads some damaged files for ever; a gigabyte from a slow disk takes a tenth of this.
 READ_DEADLINE_S = 600.0
-_KNOWN_RANGES: dict[tuple[bytes, ...], Ranges] = {}
+_OBSERVED: dict[tuple[bytes, ...], Observations] = {}
 
 
 def main() -> int:
@@ -114,33 +116,46 @@ def _export(
 
 
 def _quantize(
-    emit: Emit, model: str, out: str, precision: str, input_type: str, output_type: str, samples: str | None = None
+    emit: Emit,
+    model: str,
+    out: str,
+    precision: str,
+    input_type: str,
+    output_type: str,
+    samples: str | None = None,
+    options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    from .quantize import ensure_quantizable, needs_calibration, quantize
+    from .quantize import QuantizeOptions, ensure_quantizable, needs_calibration, quantize
 
     content = Path(model).read_bytes()
     ensure_quantizable(content)
-    arrays = _arrays(samples) if samples is not None and needs_calibration(precision) else None
-    ranges = None if arrays is None else _ranges(content, Path(str(samples)), arrays)
+    calibrated = samples is not None and needs_calibration(precision)
+    seen = _observations(content, Path(str(samples))) if calibrated else None
     made = quantize(
-        content, precision=precision, input_type=input_type, output_type=output_type, samples=arrays, ranges=ranges
+        content,
+        precision=precision,
+        input_type=input_type,
+        output_type=output_type,
+        samples=None if seen is None else seen.samples,
+        options=QuantizeOptions.from_dict(options or {}),
+        observations=seen,
     )
     Path(out).write_bytes(made.tflite)
-    return {"quantizer": made.quantizer, "input_type": made.input_type, "output_type": made.output_type}
+    return {name: value for name, value in vars(made).items() if name != "tflite"}
 
 
 _JOBS: dict[str, Callable[..., dict[str, Any]]] = {"train": _train, "export": _export, "quantize": _quantize}
 
 
-def _ranges(model: bytes, samples: Path, arrays: Mapping[str, Array]) -> Ranges:
-    """The activation ranges; one pass over the samples serves every precision made from the same float model."""
-    from .calibrate import collect_ranges
+def _observations(model: bytes, samples: Path) -> Observations:
+    """What is known of the model on the samples: kept from one job to the next, as long as both are the same."""
+    from .observations import Observations
 
     key = tuple(hashlib.sha256(content).digest() for content in (model, samples.read_bytes()))
-    if key not in _KNOWN_RANGES:
-        _KNOWN_RANGES.clear()
-        _KNOWN_RANGES[key] = collect_ranges(model, arrays)
-    return _KNOWN_RANGES[key]
+    if key not in _OBSERVED:
+        _OBSERVED.clear()
+        _OBSERVED[key] = Observations(model, _arrays(str(samples)))
+    return _OBSERVED[key]
 
 
 def _arrays(path: str) -> dict[str, Array]:

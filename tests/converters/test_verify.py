@@ -46,7 +46,7 @@ def retyped(card: ModelCard, index: int, **changes) -> ModelCard:
 
 
 @pytest.mark.parametrize("promised", PRECISIONS)
-@pytest.mark.parametrize("made", PRECISIONS)
+@pytest.mark.parametrize("made", [precision for precision in PRECISIONS if precision != "mixed-int8"])
 def test_a_dense_model_keeps_exactly_its_own_promise(made, promised):
     """A model of one precision passes as that one and as no other, even when its ends would fit."""
     card = read_model_card(dense_model(made))
