@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .pipeline import run
     from .records import Comparison, Evaluation, Variant
     from .results import Results
+    from .searching import SearchResult, search
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOME = {
     "Model": "edgekit_device",
     "Preprocessing": "edgekit.data",
     "Results": "edgekit.results",
+    "SearchResult": "edgekit.searching",
     "Variant": "edgekit.records",
     "bench": "edgekit.benchmark",
     "compare": "edgekit.comparison",
@@ -40,6 +42,7 @@ _HOME = {
     "evaluate": "edgekit.evaluation",
     "load_data": "edgekit.data",
     "run": "edgekit.pipeline",
+    "search": "edgekit.searching",
 }
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Model",
     "Preprocessing",
     "Results",
+    "SearchResult",
     "Variant",
     "__version__",
     "bench",
@@ -60,6 +64,7 @@ __all__ = [
     "evaluate",
     "load_data",
     "run",
+    "search",
 ]
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from .candidate import EPSILON, Candidate, drop_against, is_as_fast
 from .errors import UsageError, suggest
+from .gains import counterpart, gains
 from .records import ComparedVariant, Comparison, Failure, Gate
 from .render import figures
 from .store import RunStore, now
 from .verdict import caveats, measured_on, reason
 
-__all__ = ["DEFAULT_DROP", "Limits", "compare", "compare_candidates"]
+__all__ = ["DEFAULT_DROP", "Limits", "compare", "compare_candidates", "fastest_smallest"]
 
 # Without --max-drop the choice still may not lose more than this: one point.
 DEFAULT_DROP = 0.01
@@ -89,10 +90,12 @@ def compare_candidates(
     front = _pareto_front(candidates)
     choice = _choose([item for item in candidates if item.name not in failing], base, bounds.allowed_drop)
     ordered = _ordered(candidates, choice, failing)
+    others = {item.name: counterpart(item, candidates, base) for item in ordered}
     return Comparison(
         title=title,
         variants=tuple(
-            _line(item, rank, base, item.name in front, failures) for rank, item in enumerate(ordered, start=1)
+            _line(item, rank, base, others[item.name], item.name in front, failures)
+            for rank, item in enumerate(ordered, start=1)
         ),
         front=front,
         choice=None if choice is None else choice.name,
@@ -160,8 +163,14 @@ def _choose(meeting: Sequence[Candidate], base: Candidate, allowed_drop: float) 
     known = [drop for drop in drops.values() if drop is not None]
     bound = max(allowed_drop, min(known)) if known else math.inf
     pool = [item for item in meeting if _known(drops[item.name], math.inf) <= bound + EPSILON]
-    if not pool:
+    return fastest_smallest(pool)
+
+
+def fastest_smallest(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The fastest of ``candidates``; of those no slower as far as can be told, the smallest. None of none."""
+    if not candidates:
         return None
+    pool = list(candidates)
     timed = [item for item in pool if item.median_ms is not None]
     if timed:
         fastest = min(timed, key=lambda item: _known(item.median_ms, math.inf))
@@ -181,6 +190,14 @@ def _known(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _fraction(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
 def _ordered(candidates: Sequence[Candidate], choice: Candidate | None, failing: set[str]) -> list[Candidate]:
     def place(item: Candidate) -> tuple[bool, bool, float, float, str]:
         latency = _known(item.median_ms, math.inf)
@@ -189,13 +206,24 @@ def _ordered(candidates: Sequence[Candidate], choice: Candidate | None, failing:
     return sorted(candidates, key=place)
 
 
-def _line(item: Candidate, rank: int, base: Candidate, on_front: bool, failures: Sequence[Failure]) -> ComparedVariant:
+def _line(
+    item: Candidate,
+    rank: int,
+    base: Candidate,
+    against: Candidate | None,
+    on_front: bool,
+    failures: Sequence[Failure],
+) -> ComparedVariant:
     variant, evaluation, report = item.variant, item.evaluation, item.report
     line = ComparedVariant(
         name=variant.name,
         rank=rank,
         size_bytes=variant.size_bytes,
         zipped_bytes=variant.zipped_bytes,
+        macs=_count(variant.achieved.get("macs")),
+        sparsity=_fraction(variant.achieved.get("sparsity")),
+        against=None if against is None else against.name,
+        gains=gains(item, against),
         accuracy=item.accuracy,
         drop=drop_against(base, item),
         on_front=on_front,

@@ -23,7 +23,7 @@ from .results import Results
 from .store import FLOAT_FILE, RunStore
 from .subject import open_subject
 
-__all__ = ["common_size", "evaluate", "evaluate_outputs", "evaluate_run", "load_test", "outputs_of"]
+__all__ = ["Reference", "common_size", "evaluate", "evaluate_outputs", "evaluate_run", "load_test", "outputs_of"]
 
 Array = npt.NDArray[Any]
 Outputs = tuple[Array, ...]
@@ -90,11 +90,15 @@ def evaluate_run(
     *,
     threads: int = 1,
     runtime: str = "auto",
+    reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Results[Evaluation]:
-    """Evaluate ``variants`` of a run whose lock is held, keeping what is known already."""
+    """Evaluate ``variants`` of a run whose lock is held, keeping what is known already.
+
+    ``reference`` from an earlier call on the same split spares running the float model again.
+    """
     shown = progress or Silent()
-    reference = _Reference(store, split, threads)
+    reference = reference or Reference(store, split, threads)
     found: dict[str, Evaluation] = {}
     failures: dict[str, EdgekitError] = {}
     for variant in variants:
@@ -187,10 +191,10 @@ def common_size(variants: Sequence[Variant]) -> tuple[int, int] | None:
     return sizes.pop() if len(sizes) == 1 else None
 
 
-class _Reference:
+class Reference:
     """Outputs of the float model of a run, worked out once for each preprocessing."""
 
-    def __init__(self, store: RunStore, split: Split, threads: int) -> None:
+    def __init__(self, store: RunStore, split: Split, threads: int = 1) -> None:
         self._store, self._split, self._threads = store, split, threads
         self._known: dict[Preprocessing, Outputs] = {}
 

@@ -31,7 +31,11 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class Variant:
-    """One produced ``.tflite`` and where it came from. Times in seconds, sizes in bytes."""
+    """One produced ``.tflite`` and where it came from. Times in seconds, sizes in bytes.
+
+    ``spec`` is the decodable name of its recipe. ``achieved`` holds what was measured on the file and by the techniques:
+    macs, parameters, sparsity, clusters, kept, and one entry a step.
+    """
 
     name: str
     recipe: str
@@ -44,6 +48,8 @@ class Variant:
     input_type: str = "float32"
     output_type: str = "float32"
     quantizer: str = ""
+    spec: str = ""
+    achieved: Mapping[str, Any] = field(default_factory=dict)
     reused: bool = False
     source: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
@@ -103,7 +109,10 @@ class Parity:
 
 @dataclass(frozen=True)
 class ComparedVariant:
-    """A line of the comparison; None where a figure was not measured. ``speedup`` is baseline latency over its own."""
+    """A line of the comparison; None where a figure was not measured. ``speedup`` is baseline latency over its own.
+
+    ``gains`` says in what it is better than ``against``, the same precision without its techniques or else the baseline.
+    """
 
     name: str
     rank: int
@@ -121,6 +130,10 @@ class ComparedVariant:
     runtime: str = ""
     on_front: bool = False
     failures: tuple[str, ...] = ()
+    macs: int | None = None
+    sparsity: float | None = None
+    against: str | None = None
+    gains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

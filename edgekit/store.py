@@ -4,6 +4,10 @@ run.json             what this folder is
 model.keras          the trained model, where edgekit trained one
 float.tflite         the one float model that every precision is made from
 variants/NAME.tflite, variants/NAME.json
+models/NAME.keras, models/NAME.tflite   Keras models that a recipe's steps changed, and their float exports
+recipes/NAME.json    the recipe of a variant, whole
+checkpoints/KEY/     of a fine-tuning that is not finished
+budget.json          the search for a variant that keeps its accuracy
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
 report.json, report.md, report.html
 """
@@ -16,6 +20,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -32,7 +37,8 @@ __all__ = ["FLOAT_FILE", "RunStore", "file_sha256", "is_run", "now", "write_atom
 
 FORMAT = 1
 FLOAT_FILE = "float.tflite"
-FOLDERS = ("variants", "evaluations", "reports", "parity")
+FOLDERS = ("variants", "evaluations", "reports", "parity", "models", "recipes")
+CHECKPOINTS = "checkpoints"
 ASIDE_SUFFIX = ".part"
 JSON_CAP_BYTES = 64 * 1024 * 1024
 Record = TypeVar("Record", Variant, Evaluation, Parity)
@@ -154,6 +160,23 @@ class RunStore:
         """The parity check of exactly this file, or None."""
         found = self._read(f"parity/{variant.name}.json", Parity)
         return found if found is not None and found.model_sha256 == variant.sha256 else None
+
+    # -- unfinished training ------------------------------------------------------------------------------------
+
+    def checkpoints(self, key: str) -> Path:
+        """The folder of the checkpoints of one compression; raises StoreError when it cannot be made."""
+        path = self.folder / CHECKPOINTS / key
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _store_error("make", path, error) from error
+        return path
+
+    def drop_checkpoints(self, key: str) -> None:
+        """Remove them: what they led to is there."""
+        shutil.rmtree(self.folder / CHECKPOINTS / key, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another compression's are still there
+            (self.folder / CHECKPOINTS).rmdir()
 
     # -- files --------------------------------------------------------------------------------------------------
 

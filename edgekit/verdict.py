@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower
+from .gains import nothing_gained
 from .render import figures
 
 __all__ = ["caveats", "measured_on", "reason"]
@@ -116,7 +117,12 @@ def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
 
 def caveats(candidates: Sequence[Candidate], base: Candidate) -> tuple[str, ...]:
     """What makes the figures less comparable or less certain than they look."""
-    return (*_mixed(candidates), *_unmeasured(candidates), *_uncertain(candidates, base))
+    return (
+        *_mixed(candidates),
+        *_unmeasured(candidates),
+        *_uncertain(candidates, base),
+        *nothing_gained(candidates, base),
+    )
 
 
 def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:

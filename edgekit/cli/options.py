@@ -19,6 +19,8 @@ __all__ = [
     "data_options",
     "device_options",
     "emit_json",
+    "finetune_from",
+    "finetune_options",
     "json_option",
     "preprocessing_from",
     "preprocessing_options",
@@ -96,6 +98,29 @@ def compare_options(verb: Verb) -> Verb:
         click.option("--max-latency-ms", type=float, help="Largest median latency, in milliseconds."),
         click.option("--max-size-kb", type=float, help="Largest file, in KB of 1024 bytes."),
     )
+
+
+FINETUNE = ("epochs", "learning_rate", "batch_size", "loss", "teacher")
+
+
+def finetune_options(verb: Verb) -> Verb:
+    """How recipes that train do it; what is not said stays as the recipe has it."""
+    return _with(
+        verb,
+        click.option("--epochs", type=click.IntRange(1), help="Epochs of each fine-tuning. [default: the recipe's]"),
+        click.option("--learning-rate", type=float, help="Of each fine-tuning. [default: the recipe's]"),
+        click.option("--batch-size", type=click.IntRange(1), help="Of each fine-tuning. [default: the recipe's]"),
+        click.option("--loss", metavar="NAME", help="A Keras loss by name. [default: the task's own]"),
+        click.option(
+            "--teacher", metavar="M", help="none, original (the model given), or a Keras file to learn from as well."
+        ),
+    )
+
+
+def finetune_from(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the fine-tuning options out of ``options``; those that were said."""
+    taken = {name: options.pop(name) for name in FINETUNE}
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 def preprocessing_from(scale: float | None, offset: float | None, size: str | None) -> Preprocessing | None:

@@ -100,9 +100,9 @@ def change(faster: float | None) -> str:
     return f"{ratio(faster)} faster" if faster > 1 else f"{ratio(1 / faster)} slower"
 
 
-def count(value: int | None) -> str:
+def count(value: float | None) -> str:
     """A whole number with separators between thousands."""
-    return MISSING if value is None else f"{value:,}"
+    return MISSING if value is None else f"{value:,.0f}"
 
 
 def megahertz(value: float | None) -> str:

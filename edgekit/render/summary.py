@@ -32,17 +32,21 @@ NAME_CAP = 120
 
 @dataclass(frozen=True)
 class Column:
-    """One figure of every variant: ``value`` to sort by, ``text`` to show; ``secondary`` ones may stand apart."""
+    """One figure of every variant: ``value`` to sort by, ``text`` to show; ``secondary`` ones may stand apart.
+
+    ``words`` says it where a figure alone would not.
+    """
 
     title: str
     value: Callable[[ComparedVariant], float | None]
     format: Callable[[float | None], str]
     hint: str = ""
     secondary: bool = False
+    words: Callable[[ComparedVariant], str] | None = None
 
     def text(self, variant: ComparedVariant) -> str:
         """The figure of ``variant`` as text."""
-        return self.format(self.value(variant))
+        return self.format(self.value(variant)) if self.words is None else self.words(variant)
 
 
 def columns(comparison: Comparison) -> tuple[Column, ...]:
@@ -61,7 +65,28 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
             f"{figures.TIMES} faster", lambda it: it.speedup, figures.ratio, f"median latency of {against} over its own"
         ),
         Column("peak RSS", lambda it: it.peak_rss_mb, figures.mebibytes, "peak memory of the measuring process", True),
+        *(
+            _technique_columns()
+            if any(it.against not in (None, comparison.baseline) for it in comparison.variants)
+            else ()
+        ),
     )
+
+
+def _technique_columns() -> tuple[Column, ...]:
+    """Figures that differ only where recipes change the model itself."""
+    hint = "what it is better in than the same precision without its techniques"
+    return (
+        Column("MACs", lambda it: it.macs, figures.count, "multiply-accumulates of one inference", True),
+        Column("zeros", lambda it: it.sparsity, figures.percent, "share of weights that are zero", True),
+        Column("brings", lambda it: len(it.gains), figures.count, hint, True, _brings),
+    )
+
+
+def _brings(variant: ComparedVariant) -> str:
+    if variant.against is None:
+        return figures.MISSING
+    return ", ".join(plain(gain) for gain in variant.gains) or "nothing"
 
 
 def headline(comparison: Comparison) -> str:

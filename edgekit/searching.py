@@ -1,0 +1,118 @@
+"""``search``: convert until the accuracy budget holds; the Python side of ``edgekit convert --max-drop``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from .budget import BASELINE, Budget, Search, SearchLimits
+from .conversion import ConversionJob, ConversionRequest
+from .data import Preprocessing, load_data
+from .devices import Device, open_device
+from .errors import DataError, EdgekitError, UsageError, suggest
+from .progress import Progress, Silent
+from .quality import METRICS
+from .recipe import find_recipe, find_recipes
+from .records import Variant, to_dict
+from .source import Source
+from .store import RunStore
+
+__all__ = ["SearchResult", "search"]
+
+BUDGET_FILE = "budget.json"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Every variant the search made, the budget, and what failed on the way (which ends no search)."""
+
+    variants: tuple[Variant, ...]
+    budget: Budget
+    failures: Mapping[str, EdgekitError]
+
+    @property
+    def choice(self) -> str | None:
+        """The variant to ship; None when none keeps its accuracy."""
+        return self.budget.choice
+
+
+def search(
+    model: Any,
+    *,
+    data: Any,
+    max_drop: float,
+    out: str | os.PathLike[str],
+    recipes: Sequence[str] = ("int8",),
+    metric: str | None = None,
+    max_search_s: float | None = None,
+    input_type: str = "float32",
+    output_type: str = "float32",
+    preprocessing: Preprocessing | None = None,
+    calibration_count: int | None = None,
+    seed: int = 0,
+    trust: bool = False,
+    finetune: Mapping[str, Any] | None = None,
+    device: str | Device | None = "local",
+    threads: int = 1,
+    data_folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """The smallest, fastest variant of ``model`` that loses no more than ``max_drop`` of ``metric``, or word that none does.
+
+    ``model`` and ``data`` are as for ``convert``; accuracy is measured on the test split, calibration and training draw
+    from the training split. ``metric`` is one of METRICS; None takes accuracy for class labels, mean absolute error for
+    float targets. ``recipes`` are tried first; when none keeps its accuracy, the first int8 one is made better step by step
+    (see ``edgekit.budget``), until ``max_search_s`` seconds are over. What keeps it is timed on ``device`` (None: size
+    alone decides). The run folder ``out`` keeps everything: the same call again goes on from there.
+
+    Raises UsageError, DataError and ModelInputError for what cannot be searched at all. A budget nobody meets is no error.
+    """
+    limits = SearchLimits(max_drop, metric, max_search_s)
+    _check(limits)
+    wanted = preprocessing or Preprocessing()
+    asked = find_recipes(recipes)
+    where = device if isinstance(device, str) else "local"
+    request = ConversionRequest(
+        (find_recipe(BASELINE), *(recipe for recipe in asked if recipe.name != BASELINE), find_recipe("int8")),
+        input_type,
+        output_type,
+        wanted,
+        calibration_count,
+        seed,
+        1,
+        trust,
+        finetune or {},
+        where,
+        threads,
+    )
+    Source(model)  # a wrong model is said before the data is read
+    dataset = load_data(data, size=wanted.size, folder=data_folder)
+    if dataset.test is None:
+        raise DataError(
+            f"{dataset.name} has no test samples to measure accuracy on: give x_test and y_test, or a test/ folder"
+        )
+    shown = progress or Silent()
+    job = ConversionJob(model, request, dataset, shown)
+    store = job.store = RunStore.create(out)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_device(device)) if isinstance(device, str) else device
+        stack.enter_context(store.locked())
+        stack.enter_context(job)
+        found = Search(job, store, dataset.test, dataset.labels, limits, shown)
+        budget = found.run(asked, opened, threads)
+        store.write_json(BUDGET_FILE, to_dict(budget))
+    return SearchResult(tuple(found.made.values()), budget, found.failures)
+
+
+def _check(limits: SearchLimits) -> None:
+    if limits.metric is not None and limits.metric not in METRICS:
+        raise UsageError(f"unknown metric {limits.metric!r}{suggest(limits.metric, METRICS)}")
+    fraction = limits.metric != "mean-absolute-error"
+    if not math.isfinite(limits.max_drop) or (fraction and not -1 <= limits.max_drop <= 1):
+        raise UsageError(f"expected --max-drop as a fraction such as 0.01 for one point, got {limits.max_drop}")
+    if limits.max_search_s is not None and not (math.isfinite(limits.max_search_s) and limits.max_search_s > 0):
+        raise UsageError(f"expected --max-search-s as seconds above 0, got {limits.max_search_s}")
