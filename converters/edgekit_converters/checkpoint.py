@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,17 +72,16 @@ def read_checkpoint(folder: Path, key: str, like: Mapping[str, Sequence[Array]])
     return Checkpoint(written["facts"], arrays)
 
 
-def write_whole(path: Path, write: Any) -> None:
-    """Let ``write(temporary path)`` make a file, then put it at ``path`` in one step, flushed to the disk."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".aside-", suffix=path.suffix)
-    os.close(handle)
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write(a path beside it)`` make a file, then put it at ``path`` in one step, flushed to the disk."""
+    aside = path.with_name(f".aside-{path.name}")  # one writer for each folder: what a killed one left is overwritten
     try:
-        write(Path(aside))
-        with open(aside, "rb+") as file:
+        write(aside)
+        with aside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
 
 
 def _save(path: Path, arrays: Mapping[str, Array]) -> None:

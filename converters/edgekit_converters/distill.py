@@ -1,28 +1,115 @@
-"""A teacher beside the labels: its outputs and the attention maps inside it as a loss, for every technique's fine-tuning."""
+"""A teacher beside the labels: its outputs and the attention maps inside it as a loss, for every technique's fine-tuning.
+
+And the student, where distillation is a step of its own: the model as it is, one of the zoo, or the user's.
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import zoo
 from ._tf import import_keras, import_tensorflow, import_tf_keras
 from .errors import TechniqueError
-from .graph import functional
-from .load import is_keras_model
+from .graph import functional, walk
+from .load import is_keras_model, load_model
 from .losses import Objective, attention_loss, output_activation, soft_target_loss
 from .samples import packed
 
 if TYPE_CHECKING:
     from .finetune import FineTuning
 
-__all__ = ["Tutor"]
+__all__ = ["CURRENT", "DistillSettings", "Tutor", "ensure_alike", "student_for"]
 
 Array = npt.NDArray[Any]
 # What the teacher says is kept for all samples up to this size; beyond, it is asked again for each batch.
 KEPT_BYTES = 2**30
+CURRENT, ZOO = "current", "zoo:"
+# Inputs whose values lie within this many units of 0 need no scaling before a network of the zoo.
+MILD = 8.0
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """Into what, and how: ``student`` is ``current`` (the model after the steps before), ``zoo:NAME`` or a model file.
+
+    ``temperature``, ``alpha`` and ``features`` are those of ``FineTuning``, and its own where they are None. The teacher is
+    the original model unless the fine-tuning names another. Raises TechniqueError for an unknown student.
+    """
+
+    student: str = CURRENT
+    temperature: float | None = None
+    alpha: float | None = None
+    features: float | None = None
+
+    def __post_init__(self) -> None:
+        name = self.student.removeprefix(ZOO)
+        if self.student.startswith(ZOO) and name not in zoo.ARCHITECTURES:
+            close = difflib.get_close_matches(name, zoo.ARCHITECTURES, n=1)
+            hint = f"; did you mean {ZOO}{close[0]}?" if close else "."
+            raise TechniqueError(
+                f"unknown student {self.student!r}{hint} Choose {CURRENT!r}, the path of a Keras model, or one of: "
+                + ", ".join(f"{ZOO}{each}" for each in sorted(zoo.ARCHITECTURES))
+            )
+        if not self.student:
+            raise TechniqueError(f"expected a student: {CURRENT!r}, '{ZOO}NAME' or the path of a Keras model, got ''")
+
+
+def student_for(
+    settings: DistillSettings, teacher: Any, inputs: Sequence[Array], *, tuning: FineTuning, trust: bool
+) -> Any:
+    """A Keras 3 student for the samples and outputs of ``teacher``; None for ``current``, which is there already.
+
+    One of the zoo starts from random weights of the tuning's seed; samples far from 0 are scaled first, by a layer of its
+    own. Raises TechniqueError where Tutor would, and what load_model and the bridge raise.
+    """
+    if settings.student == CURRENT:
+        return None
+    if settings.student.startswith(ZOO):
+        student = _of_zoo(settings.student.removeprefix(ZOO), teacher, inputs, tuning.seed)
+    else:
+        from .bridge import ensure_keras
+
+        if not Path(settings.student).exists():
+            raise TechniqueError(
+                f"expected the student to be {CURRENT!r}, '{ZOO}NAME' or the path of a Keras model, got a path that is not "
+                f"there: {settings.student!r}"
+            )
+        student = ensure_keras(load_model(settings.student, trust=trust))
+    ensure_alike(student, teacher)
+    if tuning.features:
+        _tapped(student, teacher)
+    return student
+
+
+def _of_zoo(name: str, teacher: Any, inputs: Sequence[Array], seed: int) -> Any:
+    shape = tuple(teacher.outputs[0].shape)[1:]
+    if len(inputs) != 1 or len(shape) != 1:
+        raise TechniqueError(
+            f"expected a teacher with one input and an output of shape (classes,) for the student {ZOO}{name}, got "
+            f"{len(inputs)} inputs and the output {shape}: give the path of a student of your own"
+        )
+    keras = import_keras()
+    keras.utils.set_random_seed(seed)
+    values = inputs[0]
+    student = zoo.build(name, values.shape[1:], shape[0])
+    if not values.size or float(np.abs(values).max()) <= MILD:
+        return student
+    mean, spread = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)) or 1.0
+    raw = keras.Input(values.shape[1:], name=student.inputs[0].name)
+    scaled = keras.layers.Rescaling(1 / spread, offset=-mean / spread, name="scaled")(raw)
+
+    def again(layer: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return type(layer).from_config(layer.get_config())(*args, **kwargs)
+
+    # Layer by layer: a nested model would hide its inner tensors from the feature loss.
+    return keras.Model(raw, walk(student, [scaled], again)[0], name=student.name)
 
 
 class Tutor:
@@ -36,7 +123,7 @@ class Tutor:
     def __init__(
         self, student: Any, teacher: Any, inputs: Sequence[Array], settings: FineTuning, objective: Objective
     ) -> None:
-        _ensure_alike(student, teacher)
+        ensure_alike(student, teacher)
         self._teacher, self._inputs, self._settings = teacher, list(inputs), settings
         self._activations = (objective.activation, output_activation(teacher))
         self._classes = objective.metric != "loss" or "linear" not in self._activations
@@ -96,7 +183,8 @@ class Tutor:
         return np.concatenate(parts)
 
 
-def _ensure_alike(student: Any, teacher: Any) -> None:
+def ensure_alike(student: Any, teacher: Any) -> None:
+    """Raise TechniqueError unless both have inputs and a first output of the same shapes."""
     for side in ("inputs", "outputs"):
         mine, theirs = (
             [tuple(tensor.shape)[1:] for tensor in getattr(model, side, None) or []] for model in (student, teacher)
@@ -143,6 +231,4 @@ def _by_shape(model: Any) -> dict[tuple[Any, ...], Any]:
 
 def _with(model: Any, tensors: list[Any]) -> Any:
     keras = import_keras() if is_keras_model(model) == "keras" else import_tf_keras()
-    graph = functional(model) if is_keras_model(model) == "keras" else model
-    structure = getattr(graph, "_inputs_struct", None) or getattr(graph, "_nested_inputs", None) or model.inputs
-    return keras.Model(structure, [model.outputs[0], *tensors])
+    return keras.Model(packed(model, model.inputs), [model.outputs[0], *tensors])

@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
 from .distill import Tutor
 from .errors import TrainingError
 from .losses import Objective, objective_for, score
+from .reason import first_line
 from .samples import Samples, model_inputs, packed
 
 __all__ = ["FineTuning", "History", "fine_tune"]
@@ -63,6 +64,11 @@ class FineTuning:
         for name, (text, fits) in _LIMITS.items():
             if not fits(getattr(self, name)):
                 raise TrainingError(f"expected {name} of the fine-tuning {text}, got {getattr(self, name)!r}")
+
+    def steps(self, count: int) -> int:
+        """How many optimizer steps a run on ``count`` samples takes."""
+        rows = min(count - round(count * self.validation_fraction), self.limit or count)
+        return self.epochs * math.ceil(rows / min(self.batch_size, max(1, rows)))
 
 
 _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -168,6 +174,7 @@ class _Lesson:
         self.rows = min(len(self.fit), settings.limit or count)
         self.batch = min(settings.batch_size, self.rows)
         self.steps = math.ceil(self.rows / self.batch)
+        self.all_steps = settings.steps(count)
 
     def batches(self, epoch: int) -> Iterator[Array]:
         """The row numbers of each batch, all of one size: every sample once, the first ones again to fill the last."""
@@ -215,7 +222,7 @@ class _Run:
         self.framework, self.keep_best = framework, keep_best and len(lesson.hold) > 0
         self.record = _Record()
         self.resumed_from = 0
-        self.optimizer = _optimizer(model, framework, settings, lesson.steps * settings.epochs)
+        self.optimizer = _optimizer(model, framework, settings, lesson.all_steps)
         self.step, self.forward = _functions(model, self.optimizer, framework, lesson, settings)
         self.good = self.best = _values(model.weights)
 
@@ -266,7 +273,7 @@ class _Run:
         total, done = 0.0, 0
         for rows in self.lesson.batches(self.epoch):
             self._tell("on_train_batch_begin", done)
-            loss = float(self.step(*self.lesson.taken(rows)))
+            loss = self._trained(rows)
             if not math.isfinite(loss):
                 self._give_up(f"the loss is {loss}")
             total, done = total + loss, done + 1
@@ -277,6 +284,14 @@ class _Run:
             self._give_up("a weight is no longer finite")
         self._judged(total / done, weights)
         self.record.seconds += time.perf_counter() - started
+
+    def _trained(self, rows: Array) -> float:
+        """The loss of one optimizer step; what TensorFlow finds wrong with the data (a token past the end) as ours."""
+        errors = import_tensorflow().errors
+        try:
+            return float(self.step(*self.lesson.taken(rows)))
+        except (errors.InvalidArgumentError, errors.UnimplementedError, errors.ResourceExhaustedError) as error:
+            raise TrainingError(f"the model cannot be trained on these samples: {first_line(error)}") from error
 
     def _judged(self, mean_loss: float, weights: list[Array]) -> None:
         figure = loss = None
@@ -393,7 +408,13 @@ def _functions(
     def forward(inputs: list[Any]) -> Any:
         return tf.cast(tf.nest.flatten(model(pack(model, cast(inputs)), training=False))[0], tf.float32)
 
-    return tf.function(step, reduce_retracing=True), tf.function(forward, reduce_retracing=True)
+    return _traced(step), _traced(forward)
+
+
+def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    made: Callable[..., Any] = import_tensorflow().function(function)
+    made._omit_frequent_tracing_warning = True  # type: ignore[attr-defined]  # a new one for each run is meant
+    return made
 
 
 def _scaled(optimizer: Any, framework: str, loss: Any) -> Any:

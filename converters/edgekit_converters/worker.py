@@ -28,6 +28,7 @@ from .reason import first_line
 
 if TYPE_CHECKING:
     from .observations import Observations
+    from .samples import Samples
 
 __all__ = ["main"]
 
@@ -95,6 +96,63 @@ def _train(emit: Emit, data: str, scale: float, offset: float, settings: dict[st
     return {}
 
 
+def _compress(
+    emit: Emit,
+    model: str,
+    out: str,
+    steps: list[dict[str, Any]],
+    data: str | None = None,
+    scale: float = 1.0,
+    offset: float = 0.0,
+    fine_tuning: dict[str, Any] | None = None,
+    seed: int = 0,
+    trust: bool = False,
+    checkpoints: str | None = None,
+    read_deadline_s: float = READ_DEADLINE_S,
+) -> dict[str, Any]:
+    from .checkpoint import write_whole
+    from .compress import Step, check_steps, compress
+    from .finetune import FineTuning
+    from .load import load_model
+    from .settings import settings_from
+
+    tuning = settings_from(FineTuning, {"seed": seed, **(fine_tuning or {})}, "finetune")
+    listed = [Step(str(step["technique"]), step.get("options") or {}) for step in steps]
+    check_steps(listed, tuning)
+    emit({"event": "stage", "text": f"read {model}", "deadline_s": read_deadline_s})
+    loaded = load_model(model, trust=trust)
+    emit({"event": "stage", "text": "compress", "deadline_s": None})
+
+    def progress(done: int, total: int, text: str) -> None:
+        emit({"event": "progress", "done": done, "total": total, "text": text})
+
+    made = compress(
+        loaded,
+        listed,
+        None if data is None else _training_samples(data, scale, offset),
+        tuning,
+        checkpoints=None if checkpoints is None else Path(checkpoints),
+        progress=progress,
+        trust=trust,
+    )
+    write_whole(Path(out), made.model.save)
+    return {"facts": made.facts}
+
+
+def _training_samples(data: str, scale: float, offset: float) -> Samples:
+    """Arrays ``x``, or ``x.NAME`` for each input, preprocessed to ``x`` × scale + offset, with ``y`` where it is there."""
+    from .samples import Samples
+
+    arrays = _arrays(data)
+    labels = arrays.pop("y", None)
+    named = {name.removeprefix("x.") if name != "x" else name: array for name, array in arrays.items()}
+    if (scale, offset) != (1.0, 0.0):
+        named = {
+            name: array.astype(np.float32) * np.float32(scale) + np.float32(offset) for name, array in named.items()
+        }
+    return Samples(named, labels)
+
+
 def _export(
     emit: Emit,
     model: str,
@@ -144,7 +202,12 @@ def _quantize(
     return {name: value for name, value in vars(made).items() if name != "tflite"}
 
 
-_JOBS: dict[str, Callable[..., dict[str, Any]]] = {"train": _train, "export": _export, "quantize": _quantize}
+_JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "train": _train,
+    "compress": _compress,
+    "export": _export,
+    "quantize": _quantize,
+}
 
 
 def _observations(model: bytes, samples: Path) -> Observations:

@@ -8,10 +8,19 @@ from typing import Any
 
 from ..errors import TrainingError
 from .classic_cnn import classic_cnn
+from .mlp import mlp
+from .resnet8 import resnet8
+from .separable import ds_cnn, mobilenet_tiny
 
 __all__ = ["ARCHITECTURES", "build"]
 
-ARCHITECTURES: dict[str, Callable[..., Any]] = {"classic-cnn": classic_cnn}
+ARCHITECTURES: dict[str, Callable[..., Any]] = {
+    "classic-cnn": classic_cnn,
+    "ds-cnn": ds_cnn,
+    "mlp": mlp,
+    "mobilenet-tiny": mobilenet_tiny,
+    "resnet8": resnet8,
+}
 
 
 def build(name: str, input_shape: tuple[int, ...], classes: int) -> Any:
