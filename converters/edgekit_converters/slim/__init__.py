@@ -1,0 +1,8 @@
+"""Structured pruning: channels and filters really removed from a Keras 3 graph."""
+
+from __future__ import annotations
+
+from .costs import Costs, count_costs
+from .slimming import Slimmed, SlimSettings, slim
+
+__all__ = ["Costs", "SlimSettings", "Slimmed", "count_costs", "slim"]

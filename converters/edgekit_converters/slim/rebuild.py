@@ -1,0 +1,119 @@
+"""The same model with fewer channels: layers made anew from changed configs, with the slices of the weights that stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._tf import import_keras
+from ..graph import functional
+from .channels import Channels, Ids, Member
+
+__all__ = ["kept_channels", "rebuild"]
+
+Kept = npt.NDArray[np.bool_]
+
+
+def rebuild(model: Any, channels: Channels, kept: Kept) -> Any:
+    """A new model with the same names, inputs and outputs, not compiled; ``kept`` has one entry per class.
+
+    A sequential model becomes a sequential one, any other a plain functional one; nested models do likewise.
+    """
+    copy, keras = _Copy(channels, kept), import_keras()
+    with keras.src.saving.serialization_lib.SafeModeScope(False):  # the Lambdas of a model in memory may run already
+        slimmed = copy.model(model, functional(model).inputs)
+    copy.set_weights()
+    return slimmed
+
+
+def kept_channels(channels: Channels, kept: Kept) -> dict[str, Ids]:
+    """Which channels of its output each layer with a weight for each of them keeps, by path."""
+    found: dict[str, Ids] = {}
+    for member in channels.members:
+        ids = member.made
+        if ids is None and member.slots and member.slots[0].role != "reads":  # scaled one by one
+            ids = member.slots[0].ids
+        if ids is not None:
+            found[member.path] = np.flatnonzero(kept[ids])
+    return found
+
+
+class _Copy:
+    """Copies of layers and nested models, each made once: what is shared stays shared."""
+
+    def __init__(self, channels: Channels, kept: Kept) -> None:
+        self._kept = kept
+        self._members = {id(member.layer): member for member in channels.members}
+        self._made: dict[int, tuple[Any, Any]] = {}
+
+    def model(self, model: Any, inputs: list[Any]) -> Any:
+        """A copy of a model that is called with tensors of these shapes."""
+        keras, graph = import_keras(), functional(model)
+        own = [
+            keras.Input(batch_shape=given.shape, dtype=tensor.dtype, name=tensor.name, optional=_optional(tensor))
+            for tensor, given in zip(graph.inputs, inputs, strict=True)
+        ]
+        if isinstance(model, keras.Sequential):
+            return self._sequential(model, own[0])
+        outputs = graph._run_through_graph(own, operation_fn=self._caller)
+        return keras.Model(keras.tree.pack_sequence_as(graph._inputs_struct, own), outputs, name=model.name)
+
+    def set_weights(self) -> None:
+        """Give every copy what it keeps of its original's weights."""
+        for original, copy in self._made.values():
+            if functional(original) is None and getattr(original, "weights", None):
+                copy.set_weights(self._weights(original))
+            if hasattr(original, "trainable"):
+                copy.trainable = original.trainable
+
+    def _sequential(self, model: Any, tensor: Any) -> Any:
+        flow, layers = tensor, []
+        for layer in model.layers:
+            layers.append(self._operation(layer, [flow]))
+            flow = layers[-1].compute_output_spec(flow)
+        return import_keras().Sequential([tensor, *layers], name=model.name)
+
+    def _caller(self, operation: Any) -> Any:
+        """A function in place of ``operation``; nested models cannot be copied before it is known what flows in."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = import_keras().tree.flatten((args, kwargs.get("inputs")))
+            return self._operation(operation, [value for value in given if value is not None])(*args, **kwargs)
+
+        return call
+
+    def _operation(self, operation: Any, inputs: list[Any]) -> Any:
+        if id(operation) not in self._made:
+            nested = functional(operation) is not None
+            copy = self.model(operation, inputs) if nested else self._layer(operation)
+            self._made[id(operation)] = operation, copy
+        return self._made[id(operation)][1]
+
+    def _layer(self, operation: Any) -> Any:
+        config, member = operation.get_config(), self._members.get(id(operation))
+        if member is not None:
+            config.update(self._settings(member, config))
+        return operation.__class__.from_config(config)
+
+    def _settings(self, member: Member, config: dict[str, Any]) -> dict[str, Any]:
+        """The values of the config that count channels."""
+        changed: dict[str, Any] = {}
+        for key, ids in member.settings.items():
+            count = int(self._kept[ids].sum())
+            if key != "target_shape":
+                changed[key] = count
+            elif config[key][-1] != -1:
+                changed[key] = (*config[key][:-1], count)
+        return changed
+
+    def _weights(self, layer: Any) -> list[npt.NDArray[Any]]:
+        weights, member = [weight.numpy() for weight in layer.weights], self._members.get(id(layer))
+        for slot in member.slots if member is not None else ():
+            weights[slot.weight] = np.compress(self._kept[slot.ids], weights[slot.weight], axis=slot.axis)
+        return weights
+
+
+def _optional(tensor: Any) -> bool:
+    return bool(getattr(tensor._keras_history.operation, "optional", False))
