@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .comparison import Limits, compare
     from .conversion import Conversion, convert
     from .data import Preprocessing, load_data
+    from .diagnosis import DiagnosisReport, diagnose
     from .errors import EdgekitError
     from .evaluation import evaluate
     from .pipeline import run
@@ -28,6 +29,7 @@ _HOME = {
     "BenchmarkReport": "edgekit_device",
     "Comparison": "edgekit.records",
     "Conversion": "edgekit.conversion",
+    "DiagnosisReport": "edgekit.diagnosis",
     "EdgekitError": "edgekit.errors",
     "Evaluation": "edgekit.records",
     "Limits": "edgekit.comparison",
@@ -39,6 +41,7 @@ _HOME = {
     "bench": "edgekit.benchmark",
     "compare": "edgekit.comparison",
     "convert": "edgekit.conversion",
+    "diagnose": "edgekit.diagnosis",
     "evaluate": "edgekit.evaluation",
     "load_data": "edgekit.data",
     "run": "edgekit.pipeline",
@@ -49,6 +52,7 @@ __all__ = [
     "BenchmarkReport",
     "Comparison",
     "Conversion",
+    "DiagnosisReport",
     "EdgekitError",
     "Evaluation",
     "Limits",
@@ -61,6 +65,7 @@ __all__ = [
     "bench",
     "compare",
     "convert",
+    "diagnose",
     "evaluate",
     "load_data",
     "run",

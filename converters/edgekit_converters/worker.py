@@ -202,11 +202,52 @@ def _quantize(
     return {name: value for name, value in vars(made).items() if name != "tflite"}
 
 
+def _diagnose(
+    emit: Emit,
+    model: str,
+    samples: str,
+    precision: str = "int8",
+    options: dict[str, Any] | None = None,
+    layers: list[str | None] | None = None,
+    measured: str | None = None,
+    labels: str | None = None,
+    budget_s: float | None = None,
+    audited: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """``labels`` is an .npz with those of ``samples`` and ``measured``; ``audited`` holds more arguments of the audit."""
+    from .diagnose import diagnose
+    from .quantize import QuantizeOptions
+
+    def progress(done: int, total: int, text: str) -> None:
+        emit({"event": "progress", "done": done, "total": total, "text": text})
+
+    content, calibration = Path(model).read_bytes(), _arrays(samples)
+    known = {} if labels is None else _arrays(labels)
+    common: dict[str, Any] = {
+        "layers": layers or (),
+        "options": QuantizeOptions.from_dict(options or {}),
+        "precision": precision,
+        "measured_on": None if measured is None else _arrays(measured),
+        "progress": progress,
+    }
+    asked = known.get("samples" if measured is None else "measured")
+    found = diagnose(content, calibration, labels=asked, budget_s=budget_s, **common).to_dict()
+    if audited is None:
+        return {"diagnosis": found}
+    from .audit import audit
+
+    others = None if audited.get("others") is None else _arrays(audited["others"])
+    facts = {name: value for name, value in audited.items() if name != "others"}
+    seen = audit(content, calibration, labels=known.get("samples"), others=others, **facts, **common)
+    return {"diagnosis": found, "calibration": seen.to_dict()}
+
+
 _JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "train": _train,
     "compress": _compress,
     "export": _export,
     "quantize": _quantize,
+    "diagnose": _diagnose,
 }
 
 

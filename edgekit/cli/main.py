@@ -26,6 +26,7 @@ VERBS = {
     "bench": "Measure variants on a device.",
     "compare": "Compare variants, say what to ship, and gate.",
     "report": "Write report.json, report.md and report.html of a run.",
+    "diagnose": "Say which layers an int8 variant loses accuracy in, and audit its calibration.",
     "recipes": "List the ways to make a variant, or show one.",
     "inspect": "Show what is inside a .tflite.",
     "doctor": "Say what is installed, what is missing, and the line that installs it.",

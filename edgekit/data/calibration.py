@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ class Calibration:
     """The drawn samples and all that is needed to draw them again.
 
     ``sha256`` is that of ``split``; ``excluded`` counts training samples that were left out because the test split
-    holds them too.
+    holds them too; ``rows`` are the row numbers in the training split.
     """
 
     split: Split
@@ -31,6 +31,19 @@ class Calibration:
     seed: int
     sha256: str
     excluded: int
+    rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def draw_others(self, dataset: Dataset, count: int) -> Split | None:
+        """At most ``count`` training samples that were neither drawn nor are in the test split; None without any."""
+        train = dataset.train
+        if train is None:
+            return None
+        free = np.ones(train.count, np.bool_) if dataset.test is None else ~_rows_in(train, dataset.test)
+        free[self.rows] = False
+        left = np.flatnonzero(free)
+        if not len(left):
+            return None
+        return train.take(np.random.default_rng(self.seed + 1).choice(left, size=min(count, len(left)), replace=False))
 
 
 def draw_calibration(dataset: Dataset, *, count: int | None = None, seed: int = 0) -> Calibration:
@@ -61,7 +74,7 @@ def draw_calibration(dataset: Dataset, *, count: int | None = None, seed: int = 
         )
     rows = np.random.default_rng(seed).choice(available, size=wanted, replace=False)
     split = check_split(train.take(rows), f"the calibration samples of {dataset.name}")
-    return Calibration(split, wanted, seed, split.sha256, excluded)
+    return Calibration(split, wanted, seed, split.sha256, excluded, np.asarray(rows, np.int64))
 
 
 def _check_available(name: str, total: int, available: int) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "celsius",
     "change",
     "count",
+    "decibels",
     "difference",
     "latency_unit",
     "limit",
@@ -103,6 +104,13 @@ def change(faster: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with separators between thousands."""
     return MISSING if value is None else f"{value:,.0f}"
+
+
+def decibels(value: float | None, *, signed: bool = False) -> str:
+    """A ratio in decibels to one decimal; a gain bears its sign."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:{'+' if signed and round(value, 1) else ''}.1f} dB".replace("-0.0", "0.0").replace("-", MINUS)
 
 
 def megahertz(value: float | None) -> str:

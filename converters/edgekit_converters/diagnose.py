@@ -1,0 +1,400 @@
+"""Which layers of an int8 model cost accuracy: the error of each one's output, and what leaving it at a higher precision
+would win, measured.
+
+The error of a layer's output includes what its inputs bring along; a wide range or skewed channels hurt the layers that
+read them. So no figure of one tensor tells who is guilty: what does is a model made anew without that layer's
+quantization, and how much nearer its outputs are to the float model's.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import CalibrationError, ConverterError
+from .fidelity import Grid, TensorFidelity, answers, compare_tensors, right_answers, sqnr_db
+from .layers import name_layers
+from .model_card import ModelCard, OpCard
+from .observations import Observations
+from .options import QuantizeOptions
+from .quantize import ensure_quantizable, quantize
+
+__all__ = ["Diagnosis", "LayerDiagnosis", "Win", "diagnose", "rank_layers"]
+
+Array = npt.NDArray[Any]
+Progress = Callable[[int, int, str], None]
+Make = Callable[[Sequence[int], Sequence[int]], bytes]
+PLAIN = QuantizeOptions()
+# What a layer's values pass through without being computed with: its neighbours are behind.
+_PASSED = frozenset(
+    {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER", "PAD", "PADV2"}
+)
+_POOLED = frozenset({"MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "SPLIT"})
+WORTH_DB = 0.25
+NO_TIME = "not measured: the time was spent on layers with more error"
+NO_FLOATS = "not measured: it computes with integers in the float model too"
+
+
+@dataclass(frozen=True)
+class Win:
+    """What a model with some operators at a higher precision is nearer to the float one than the int8 model.
+
+    ``sqnr_db`` is the gain in dB at the outputs (the mean over the float ones), infinite when they become exact, and
+    ``accuracy`` that in accuracy where there are labels. Both are None where nothing was measured: ``reason`` says why.
+    """
+
+    op_indices: tuple[int, ...] = ()
+    sqnr_db: float | None = None
+    accuracy: float | None = None
+    reason: str = ""
+
+    @property
+    def value(self) -> float:
+        """The gain in dB, 0 where nothing was measured."""
+        return 0.0 if self.sqnr_db is None else self.sqnr_db
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """One layer: operators that follow each other and come from one Keras layer.
+
+    ``op_indices`` are those of its operators in subgraph 0 of the float model that can be kept in float, as
+    ``QuantizeOptions.keep_float`` takes them. ``output`` is the fidelity of its last operator's output, ``inherited`` the
+    largest channel noise of its inputs, and ``added`` what it has more than those (each from 0 to 1: see
+    ``TensorFidelity.noise``). ``win`` is that of the layer alone in float32, ``win_joint`` with the layers that read it,
+    ``win_int16`` that of the layer and those at int16. ``rank`` 1 is the guiltiest.
+    """
+
+    layer: str
+    op_types: tuple[str, ...]
+    op_indices: tuple[int, ...]
+    output: TensorFidelity | None
+    inherited: float
+    added: float
+    win: Win = field(default_factory=Win)
+    win_joint: Win = field(default_factory=Win)
+    win_int16: Win = field(default_factory=Win)
+    rank: int = 0
+
+    @property
+    def keep(self) -> tuple[int, ...]:
+        """The operators worth keeping in float for this layer's sake; none when that was measured to win nothing.
+
+        With those that read it only where that wins WORTH_DB more: they slow the model down.
+        """
+        if self.win.sqnr_db is None and self.win_joint.sqnr_db is None:
+            return self.op_indices if self.added > 0 and self.win.reason == NO_TIME else ()
+        best = self.win_joint if self.win_joint.value > self.win.value + WORTH_DB else self.win
+        return best.op_indices if best.value >= WORTH_DB else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values: an infinite or unknown figure is null, and why no win is known is in ``notes``."""
+        seen = self.output
+        wins = {"win": self.win, "win_joint": self.win_joint, "win_int16": self.win_int16}
+        notes = {name: item.reason for name, item in wins.items() if item.reason}
+        return {
+            "layer": self.layer,
+            "op_types": list(self.op_types),
+            "op_indices": list(self.op_indices),
+            "sqnr_db": seen and seen.sqnr_db,
+            "cosine": seen and seen.cosine,
+            "channel_noise": seen and seen.noise,
+            "grid_noise": seen and seen.grid_noise,
+            "inherited_noise": self.inherited,
+            "added_noise": self.added,
+            "range": seen and {"min": seen.low, "max": seen.high, "p0.01": seen.low_tail, "p99.99": seen.high_tail},
+            "int8_range": seen and _grid_json(seen.grid),
+            "clipped_share": seen and seen.clipped,
+            **{name: _finite(item.sqnr_db) for name, item in wins.items()},
+            "accuracy_win": self.win.accuracy,
+            "accuracy_win_joint": self.win_joint.accuracy,
+            "accuracy_win_int16": self.win_int16.accuracy,
+            "joint_indices": list(self.win_joint.op_indices),
+            "keep": list(self.keep),
+            "notes": notes,
+            "rank": self.rank,
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All layers in graph order, and the two models they were compared in.
+
+    ``output_sqnr_db`` is the mean over the float outputs, None when it is infinite or there are none; the accuracies
+    need labels. ``measured`` counts the layers whose wins were measured within the time.
+    """
+
+    layers: tuple[LayerDiagnosis, ...]
+    samples: int
+    output_sqnr_db: float | None
+    float_accuracy: float | None
+    int8_accuracy: float | None
+    agreement: float | None
+    measured: int
+    seconds: float
+    precision: str = "int8"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values, the layers in graph order."""
+        facts = {name: value for name, value in vars(self).items() if name != "layers"}
+        named = {index: layer.layer for layer in self.layers for index in layer.op_indices}
+        layers = [
+            {**layer.to_dict(), "keep_layers": list(dict.fromkeys(named[index] for index in layer.keep))}
+            for layer in self.layers
+        ]
+        return {**facts, "options": dict(self.options), "layers": layers}
+
+
+def diagnose(
+    float_model: bytes,
+    samples: Mapping[str, Array],
+    *,
+    layers: Sequence[str | None] = (),
+    options: QuantizeOptions = PLAIN,
+    precision: str = "int8",
+    measured_on: Mapping[str, Array] | None = None,
+    labels: Array | None = None,
+    budget_s: float | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Compare ``float_model`` with the model that ``quantize`` makes of it, layer by layer.
+
+    ``samples`` calibrate; errors and wins are measured on ``measured_on`` (by default the same), whose integer ``labels``
+    of shape (N,) give accuracies. ``layers`` names the layer of every operator, as the export does; without it the
+    scopes in the file do. Wins are measured from the layer with most error on until ``budget_s`` seconds are spent; None
+    measures all.
+
+    Raises CalibrationError for samples that do not fit, PromiseError when the model cannot be quantized, and
+    UnsupportedModelError when it is none to quantize.
+    """
+    started = time.perf_counter()
+    bench = _Bench.of(float_model, samples, options, precision, measured_on or samples, labels)
+    names = tuple(layers) or name_layers(float_model)
+    if len(names) != len(bench.card.ops):
+        raise CalibrationError(
+            f"expected the layer of each of the {len(bench.card.ops)} operators, got {len(names)} names: leave layers out"
+        )
+    groups = list(_groups(bench.card, names))
+    found = _compared(bench, groups)
+    order = sorted(range(len(groups)), key=lambda i: (-found[i].added, i))
+    measured = 0
+    for place, number in enumerate(order):
+        spent = time.perf_counter() - started
+        if budget_s is not None and spent * (1 + 1 / (place + 1)) > budget_s:
+            break
+        if progress is not None:
+            progress(place, len(order), found[number].layer)
+        found[number] = _with_wins(bench, found[number])
+        measured += 1
+    for number in order[measured:]:
+        found[number] = _unmeasured(found[number], NO_TIME)
+    base = bench.base
+    return Diagnosis(
+        layers=_ranked(found),
+        samples=bench.count,
+        output_sqnr_db=_finite(base.sqnr_db),
+        float_accuracy=bench.reference_accuracy,
+        int8_accuracy=base.accuracy,
+        agreement=bench.agreement,
+        measured=measured,
+        seconds=time.perf_counter() - started,
+        precision=precision,
+        options=options.to_dict(),
+    )
+
+
+def rank_layers(diagnosis: Diagnosis | Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Groups of operator indices to keep at a higher precision, the guiltiest first; also from a diagnosis as JSON.
+
+    A group is the layer alone, or with the layers that read it where only that wins more. Layers without a measured win
+    follow by the error they add; those that win nothing are left out.
+    """
+    raw = diagnosis.to_dict() if isinstance(diagnosis, Diagnosis) else diagnosis
+    by_guilt = sorted(raw["layers"], key=lambda layer: int(layer["rank"]))
+    groups = (tuple(int(index) for index in layer["keep"]) for layer in by_guilt)
+    return [group for group in dict.fromkeys(groups) if group]
+
+
+@dataclass(frozen=True)
+class _Score:
+    """How near a model's answers are to the float model's, in dB, and how right they are."""
+
+    sqnr_db: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The float model, what makes quantized ones of it, and the samples they are judged on."""
+
+    float_model: bytes
+    card: ModelCard
+    make: Make
+    quantized: bytes
+    inputs: Mapping[str, Array]
+    labels: Array | None
+    reference: list[Array]
+    base: _Score
+    agreement: float | None
+
+    @classmethod
+    def of(
+        cls,
+        float_model: bytes,
+        samples: Mapping[str, Array],
+        options: QuantizeOptions,
+        precision: str,
+        inputs: Mapping[str, Array],
+        labels: Array | None,
+    ) -> _Bench:
+        ensure_quantizable(float_model)
+        seen = Observations(float_model, samples)
+        if options.equalize:  # another float model with the same answers: its layers are what int8 renders
+            seen, options = seen.equalized()[1], replace(options, equalize=False)
+            float_model = seen.float_model
+        make = _maker(seen, options, precision)
+        quantized = make((), ())
+        reference, ours = answers(float_model, inputs), answers(quantized, inputs)
+        card = ensure_quantizable(float_model)
+        base = _score(reference, ours, labels)
+        return cls(float_model, card, make, quantized, inputs, labels, reference, base, _agreement(reference, ours))
+
+    @property
+    def count(self) -> int:
+        """How many samples models are judged on."""
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def reference_accuracy(self) -> float | None:
+        """Of the float model."""
+        return _accuracy(self.reference, self.labels)
+
+    def win(self, keep_float: Sequence[int] = (), keep_int16: Sequence[int] = ()) -> Win:
+        """What keeping these operators wins; a model that cannot be made is the reason."""
+        kept = tuple(sorted({*keep_float, *keep_int16}))
+        try:
+            score = _score(self.reference, answers(self.make(keep_float, keep_int16), self.inputs), self.labels)
+        except ConverterError as error:
+            return Win(kept, reason=f"cannot be made: {error}")
+        if self.base.sqnr_db is None or score.sqnr_db is None:
+            return Win(kept, reason="the model has no float output to measure the error of")
+        gained = 0.0 if score.sqnr_db == self.base.sqnr_db else score.sqnr_db - self.base.sqnr_db
+        known = self.base.accuracy is not None and score.accuracy is not None
+        reason = "the outputs become exact" if math.isinf(gained) else ""
+        return Win(kept, gained, score.accuracy - self.base.accuracy if known else None, reason)  # type: ignore[operator]
+
+
+def _maker(seen: Observations, options: QuantizeOptions, precision: str) -> Make:
+    def make(keep_float: Sequence[int], keep_int16: Sequence[int]) -> bytes:
+        floats = tuple(sorted({*options.keep_float, *keep_float}))
+        wide = tuple(sorted({*options.keep_int16, *keep_int16} - set(floats)))
+        wanted = replace(options, keep_float=floats, keep_int16=wide)
+        made = quantize(seen.float_model, precision=precision, samples=seen.samples, options=wanted, observations=seen)
+        return made.tflite
+
+    return make
+
+
+def _groups(card: ModelCard, names: Sequence[str | None]) -> Iterator[tuple[str, list[OpCard]]]:
+    """Consecutive operators of one layer; one the converter inserted is a group of its own."""
+    group: list[OpCard] = []
+    for place, (op, name) in enumerate(zip(card.ops, names, strict=True)):
+        group.append(op)
+        following = names[place + 1] if place + 1 < len(names) else None
+        if name is None or following != name:
+            yield (name or f"{op.type.lower()} {op.index}"), group
+            group = []
+
+
+def _compared(bench: _Bench, groups: Sequence[tuple[str, list[OpCard]]]) -> list[LayerDiagnosis]:
+    """Every layer with the error of its output, and what of it came in."""
+    variable = {tensor.index for tensor in bench.card.tensors if not tensor.constant and tensor.dtype == "float32"}
+    touched = {index for op in bench.card.ops for index in (*op.inputs, *op.outputs)} & variable
+    seen = compare_tensors(bench.float_model, bench.quantized, bench.inputs, sorted(touched))
+    found = []
+    for name, ops in groups:
+        inside = {index for op in ops for index in op.outputs}
+        read = {index for op in ops for index in op.inputs} - inside
+        output = next((seen[index] for index in ops[-1].outputs if index in seen), None)
+        inherited = max((seen[index].noise or 0.0 for index in read if index in seen), default=0.0)
+        noise = (output.noise if output is not None else None) or 0.0
+        kept = tuple(op.index for op in ops if {*op.inputs, *op.outputs} & variable)
+        types = tuple(op.type for op in ops)
+        found.append(LayerDiagnosis(name, types, kept, output, inherited, max(0.0, noise - inherited)))
+    return found
+
+
+def _with_wins(bench: _Bench, layer: LayerDiagnosis) -> LayerDiagnosis:
+    if not layer.op_indices:
+        return _unmeasured(layer, NO_FLOATS)
+    joint = tuple(sorted({*layer.op_indices, *_readers(bench.card, layer.op_indices)}))
+    alone = bench.win(keep_float=layer.op_indices)
+    both = bench.win(keep_float=joint) if joint != layer.op_indices else alone
+    return replace(layer, win=alone, win_joint=both, win_int16=bench.win(keep_int16=joint))
+
+
+def _unmeasured(layer: LayerDiagnosis, reason: str) -> LayerDiagnosis:
+    nothing = Win(reason=reason)
+    return replace(layer, win=nothing, win_joint=nothing, win_int16=nothing)
+
+
+def _readers(card: ModelCard, ops: Sequence[int]) -> set[int]:
+    """The operators that compute with what ``ops`` give, and those their values pass through on the way."""
+    variable = {tensor.index for tensor in card.tensors if not tensor.constant and tensor.dtype == "float32"}
+    found: set[int] = set()
+    fresh = list(ops)
+    while fresh:
+        given = {index for op in fresh for index in card.ops[op].outputs} & variable
+        readers = [op.index for op in card.ops if set(op.inputs) & given and op.index not in found]
+        found.update(readers)
+        fresh = [index for index in readers if card.ops[index].type in _PASSED | _POOLED]
+    return found - set(ops)
+
+
+def _ranked(found: Sequence[LayerDiagnosis]) -> tuple[LayerDiagnosis, ...]:
+    """With ranks: by what the better of the two wins in float is, then by the error added."""
+    order = sorted(
+        range(len(found)), key=lambda i: (-max(found[i].win.value, found[i].win_joint.value), -found[i].added, i)
+    )
+    ranks = {number: place + 1 for place, number in enumerate(order)}
+    return tuple(replace(layer, rank=ranks[number]) for number, layer in enumerate(found))
+
+
+def _score(reference: Sequence[Array], outputs: Sequence[Array], labels: Array | None) -> _Score:
+    ratios = [
+        sqnr_db(float(np.square(x, dtype=np.float64).sum()), float(np.square(x - q, dtype=np.float64).sum()))
+        for x, q in zip(reference, outputs, strict=True)
+        if x.dtype.kind == "f" and np.any(x)
+    ]
+    mean = None if not ratios else float(np.mean([math.inf if ratio is None else ratio for ratio in ratios]))
+    return _Score(mean, _accuracy(outputs, labels))
+
+
+def _accuracy(outputs: Sequence[Array], labels: Array | None) -> float | None:
+    right = right_answers(list(outputs), labels)
+    return None if right is None else float(right.mean())
+
+
+def _agreement(reference: Sequence[Array], outputs: Sequence[Array]) -> float | None:
+    scores = reference[0]
+    if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype.kind != "f":
+        return None
+    return float(np.mean(scores.argmax(axis=1) == outputs[0].argmax(axis=1)))
+
+
+def _grid_json(grid: Grid | None) -> dict[str, Any] | None:
+    if grid is None:
+        return None
+    raw = asdict(grid)
+    return {"min": raw.pop("low"), "max": raw.pop("high"), **raw}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
