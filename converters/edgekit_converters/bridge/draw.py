@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,8 +11,7 @@ import numpy.typing as npt
 
 from .._tf import import_tensorflow
 from ..errors import UnsupportedModelError
-from . import legacy_graph
-from .sides import KERAS, Side
+from .sides import Side
 
 __all__ = ["draws", "id_bounds"]
 
@@ -28,16 +28,19 @@ PIXELS = 256
 def draws(model: Any, side: Side) -> Iterator[list[Array]]:
     """Samples for all inputs in the model's order, the same at every call; more than one try where a length is not known.
 
-    Half of the rows of an image are pixels in 0..255, half lie in -1..1, as models want the one or the other; other floats
-    are normal, integers are ids below the bound of the embedding they reach.
+    Half of the rows of an image are pixels in 0..255, half lie in -1..1, as models want the one or the other (a second try
+    has the latter only); other floats are normal, integers are ids below the bound of the embedding they reach.
     """
     bounds = id_bounds(model, side)
     shapes = [tuple(tensor.shape) for tensor in model.inputs]
     kinds = [import_tensorflow().dtypes.as_dtype(tensor.dtype) for tensor in model.inputs]
     free = any(size is None for shape in shapes for size in shape[1:])
-    for length in LENGTHS if free else LENGTHS[:1]:
+    for length, bright in itertools.product(LENGTHS if free else LENGTHS[:1], (True, False)):
         random = np.random.default_rng(SEED)
-        yield [_draw(random, _filled(shape, length), *rest) for shape, *rest in zip(shapes, kinds, bounds, strict=True)]
+        yield [
+            _draw(random, _filled(shape, length), kind, bound, bright)
+            for shape, kind, bound in zip(shapes, kinds, bounds, strict=True)
+        ]
 
 
 def id_bounds(model: Any, side: Side) -> list[int | None]:
@@ -52,8 +55,7 @@ def id_bounds(model: Any, side: Side) -> list[int | None]:
         )
         for index in sources:
             bounds[index] = min(bounds[index] or known, known) if known else bounds[index]
-        count = len(item._inbound_nodes[0].output_tensors) if side is KERAS else legacy_graph.outputs(item)
-        return [frozenset() if known else sources] * count
+        return [frozenset() if known else sources] * side.results(item)
 
     side.walk(model, [frozenset([index]) for index in range(len(bounds))], apply)
     return bounds
@@ -63,7 +65,7 @@ def _filled(shape: Sequence[int | None], length: int) -> tuple[int, ...]:
     return tuple(size or (length if axis else ROWS) for axis, size in enumerate(shape))
 
 
-def _draw(random: np.random.Generator, shape: tuple[int, ...], dtype: Any, bound: int | None) -> Array:
+def _draw(random: np.random.Generator, shape: tuple[int, ...], dtype: Any, bound: int | None, bright: bool) -> Array:
     if bound is not None:
         return random.integers(0, bound, shape).astype(dtype.as_numpy_dtype)
     if dtype.is_bool:
@@ -77,7 +79,7 @@ def _draw(random: np.random.Generator, shape: tuple[int, ...], dtype: Any, bound
             f"expected inputs of numbers, got {dtype.name}: turn them into numbers before the model"
         )
     values = random.uniform(-1, 1, shape) if image else random.standard_normal(shape)
-    if image:
+    if image and bright:
         half = (shape[0] + 1) // 2
         values[:half] = (values[:half] + 1) / 2 * (PIXELS - 1)
     return values.astype(np.float32)

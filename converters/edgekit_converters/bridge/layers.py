@@ -41,8 +41,13 @@ CREATION = frozenset(
         "renorm_momentum",
         "softmax_robust_masking",
         "robust_masking",
+        "query_shape",
+        "key_shape",
+        "value_shape",
     ]
 )
+# Options that hide behind a **kwargs, with their defaults.
+BEHIND_KWARGS: Mapping[str, Any] = {"time_major": False, "zero_output_for_mask": False, "rms_scaling": False}
 HELD = ("layer", "backward_layer", "cell", "cells")
 # Keras 3 name of an option → tf_keras name.
 RENAMED: Mapping[str, Mapping[str, str]] = {"LeakyReLU": {"negative_slope": "alpha"}}
@@ -74,6 +79,7 @@ AUGMENTATION = frozenset(
 NO_WAY = {
     "Lambda": "its Python code cannot be read; write it with keras.ops operations instead",
     "StringLookup": "it takes strings; look them up before the model",
+    "SpectralNormalization": "it only matters in training; put the layer it wraps in its place",
     "TextVectorization": "it takes strings; tokenize before the model",
     "IntegerLookup": "it looks values up in a table; do so before the model",
     "Hashing": "it hashes values; do so before the model",
@@ -98,12 +104,16 @@ def counterpart(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
     Raises UnsupportedModelError, naming the layer and what to do, where there is none: a class of the user's, a class or an
     option the other Keras lacks.
     """
-    kind = type(layer).__name__
-    where = f"the layer {layer.name!r} ({kind})"
-    target = other(side)
-    special = SPECIAL.get(kind) if side.own(layer) else None
-    if special:
-        return special(layer, side, name, rebuild)
+    special = SPECIAL.get(type(layer).__name__) if side.own(layer) else None
+    made = special(layer, side, name, rebuild) if special else _same(layer, side, name, rebuild)
+    if not layer.trainable:
+        made.trainable = False
+    return made
+
+
+def _same(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
+    """The layer of the same class, with the same options."""
+    where, target = _where(layer), other(side)
     made = _class_for(layer, side, where)
     config = _crossed(layer, side, made, where, rebuild)
     try:
@@ -114,12 +124,20 @@ def counterpart(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
         ) from error
 
 
+def _where(layer: Any) -> str:
+    return f"the layer {layer.name!r} ({type(layer).__name__})"
+
+
 def _class_for(layer: Any, side: Side, where: str) -> Any:
     kind, target = type(layer).__name__, other(side)
     if not side.own(layer):
         raise UnsupportedModelError(
             f"{where} is a class of its own, which {target.name} does not have. Replace it by layers from keras.layers or by "
             "keras.ops operations on its inputs, or leave this technique out for this model"
+        )
+    if getattr(layer, "quantization_mode", None):
+        raise UnsupportedModelError(
+            f"{where} was quantized by Keras ({layer.quantization_mode}): give the model as it was before model.quantize()"
         )
     if kind in NO_WAY:
         raise UnsupportedModelError(f"{where} has no counterpart in {target.name}: {NO_WAY[kind]}")
@@ -141,7 +159,7 @@ def _crossed(layer: Any, side: Side, made: Any, where: str, rebuild: Rebuild) ->
     kind, target = type(layer).__name__, other(side)
     config = layer.get_config()
     if kind in AUGMENTATION and made.__name__ == "Identity":
-        return {"trainable": config.get("trainable", True)}
+        return {}
     renamed = dict(RENAMED.get(kind, {}))
     if target is KERAS:
         renamed = {new: old for old, new in renamed.items()}
@@ -182,7 +200,7 @@ def _integer_dtype(config: Mapping[str, Any]) -> str | None:
 
 def _options(made: Any) -> set[str]:
     """What a class takes: its own parameters and, past a ``**kwargs``, those of its bases."""
-    found = {"trainable"}
+    found: set[str] = set()
     for base in made.__mro__:
         if "__init__" not in vars(base):
             continue
@@ -190,11 +208,13 @@ def _options(made: Any) -> set[str]:
         found |= {item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)}
         if not any(item.kind is item.VAR_KEYWORD for item in parameters):
             break
-    return found - {"self", "kwargs"}
+    if any(base.__name__ == "RNN" for base in made.__mro__):
+        found.add("zero_output_for_mask")
+    return found - {"self"}
 
 
 def _defaults(made: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {"time_major": False, "zero_output_for_mask": False}
+    found = dict(BEHIND_KWARGS)
     for base in reversed(made.__mro__):
         if "__init__" in vars(base):
             parameters = inspect.signature(base.__init__).parameters.values()
@@ -243,9 +263,9 @@ def _bidirectional(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
     forward, backward = layer.forward_layer, layer.backward_layer
     plain = str(forward.name).removeprefix("forward_")
     made = counterpart(forward, side, plain, rebuild)
-    options = {"merge_mode": layer.merge_mode, "trainable": layer.trainable}
+    options = {"merge_mode": layer.merge_mode}
     if str(backward.name).removeprefix("backward_") != plain or type(backward) is not type(forward):
-        options["backward_layer"] = counterpart(backward, side, str(backward.name), rebuild)
+        options["backward_layer"] = counterpart(backward, side, str(backward.name).removeprefix("backward_"), rebuild)
     return other(side).module.layers.Bidirectional(made, name=name, **options)
 
 
@@ -259,13 +279,13 @@ def _normalization(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
         options[key] = np.asarray(getattr(layer, key)).reshape(np.shape(getattr(layer, key))).ravel().tolist()
         if axis is None or len(options[key]) == 1:
             options[key] = options[key][0]
-    return other(side).module.layers.Normalization(name=name, trainable=layer.trainable, **options)
+    return other(side).module.layers.Normalization(name=name, **options)
 
 
 def _batch_normalization(layer: Any, side: Side, name: str, rebuild: Rebuild) -> Any:
     """tf_keras keeps its axis in a list once it is built."""
     target, config = other(side), layer.get_config()
-    where = f"the layer {layer.name!r} ({type(layer).__name__})"
+    where = _where(layer)
     if config.get("renorm") or config.get("virtual_batch_size"):
         raise UnsupportedModelError(
             f"{where} uses batch renormalization, which {target.name} lacks: build it with renorm=False"
@@ -276,9 +296,9 @@ def _batch_normalization(layer: Any, side: Side, name: str, rebuild: Rebuild) ->
             raise UnsupportedModelError(
                 f"{where} normalizes over the axes {list(axis)}, expected one: {target.name} takes one"
             )
-        axis = axis[0]
+        axis = -1 if axis[0] == layer.input_spec.ndim - 1 else axis[0]
     made = target.module.layers.BatchNormalization
-    keep = ("momentum", "epsilon", "center", "scale", "trainable", "synchronized")
+    keep = ("momentum", "epsilon", "center", "scale", "synchronized")
     rules = [key for key in config if key.endswith(("_regularizer", "_constraint"))]
     options = {key: config[key] for key in keep if key in config}
     options |= {key: _value(layer, key, config[key], side, where, rebuild) for key in rules}

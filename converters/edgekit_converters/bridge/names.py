@@ -48,7 +48,6 @@ def flat_names(model: Any) -> dict[str, str]:
     Raises UnsupportedModelError for a model that cannot be walked.
     """
     from ..load import is_keras_model
-    from . import legacy_graph
     from .sides import KERAS, TF_KERAS
 
     side = TF_KERAS if is_keras_model(model) == "tf_keras" else KERAS
@@ -57,8 +56,7 @@ def flat_names(model: Any) -> dict[str, str]:
 
     def note(item: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
         found["/".join(path)] = names.of(item, path)
-        count = legacy_graph.outputs(item) if side is TF_KERAS else len(item._inbound_nodes[0].output_tensors)
-        return [0] * count
+        return [0] * side.results(item)
 
     side.walk(model, [0 for _ in model.inputs], note)
     return found

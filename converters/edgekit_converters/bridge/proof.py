@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..reason import first_line
 from .draw import draws
 from .layers import other
 from .names import Names
-from .sides import Side
+from .sides import KERAS, Side
 
 __all__ = ["TOLERANCE", "distance", "prove"]
 
@@ -27,6 +27,7 @@ Steps = dict[tuple[str, int], tuple[str, list[Array]]]
 TOLERANCE = 1e-5
 # And never more than this of a row's largest value: an output whose values are all tiny hides no other model.
 RELATIVE = 1e-3
+REDUCED = ("float16", "bfloat16")
 
 
 def prove(model: Any, made: Any, side: Side, names: Names) -> float:
@@ -37,11 +38,6 @@ def prove(model: Any, made: Any, side: Side, names: Names) -> float:
     """
     samples, expected = _first_answer(model, side)
     got = _answer(made, other(side), samples)
-    if any(not np.all(np.isfinite(value)) for value in expected):
-        raise UnsupportedModelError(
-            f"the model {model.name!r} gives NaN or infinity on random samples, so nothing can be proven about a rebuilt one: "
-            "look for weights that are not finite"
-        )
     worst = max((distance(left, right) for left, right in zip(expected, got, strict=True)), default=0.0)
     if not worst <= TOLERANCE:
         raise UnsupportedModelError(_difference(model, made, side, names, samples, worst))
@@ -67,16 +63,22 @@ def distance(expected: Array, got: Array) -> float:
 
 
 def _first_answer(model: Any, side: Side) -> tuple[list[Array], list[Array]]:
-    """The first samples the model takes, and its outputs on them."""
+    """The first samples the model takes and answers with finite numbers, and its outputs on them."""
     problem: Exception | None = None
+    answer: list[Array] = []
     for samples in draws(model, side):
         try:
             answer = _answer(model, side, samples)
         except Exception as error:  # a size of an unknown dimension may not do: TensorFlow raises many kinds
             problem = error
             continue
-        if all(value.size for value in answer):
+        if all(value.size and np.all(np.isfinite(value)) for value in answer):
             return samples, answer
+    if any(value.size for value in answer):
+        raise UnsupportedModelError(
+            f"the model {model.name!r} gives NaN or infinity on random samples, so nothing can be proven about a rebuilt one: "
+            "look for weights that are not finite"
+        )
     reason = f": {first_line(problem)}" if problem else ", whose outputs would be empty"
     raise UnsupportedModelError(f"the model {model.name!r} does not take random samples{reason}") from problem
 
@@ -88,12 +90,41 @@ def _answer(model: Any, side: Side, samples: Sequence[Array]) -> list[Array]:
         return [np.asarray(value) for value in side.flatten(model(side.pack(structure, tensors), training=False))]
 
 
-def _plainly(model: Any, side: Side) -> ExitStack:
-    """Computing in float32, whatever the policies of the model's layers."""
-    stack = ExitStack()
-    if any(getattr(layer, "compute_dtype", None) in ("float16", "bfloat16") for layer in model._flatten_layers()):
-        stack.enter_context(computing_in_float32(model, side.name))
-    return stack
+@contextmanager
+def _plainly(model: Any, side: Side) -> Iterator[None]:
+    """Computing in float32, whatever the policies of the model's layers, and from states that are reset, before and after."""
+    layers = list(model._flatten_layers())
+    reduced = any(getattr(layer, "compute_dtype", None) in REDUCED for layer in layers)
+    stateful = [layer for layer in layers if getattr(layer, "stateful", False) and hasattr(layer, "cell")]
+    casts = _casts(model) if side is KERAS and reduced else []
+    with computing_in_float32(model, side.name) if reduced else nullcontext():
+        for item, _ in casts:
+            item.dtype = "float32"
+        _reset(stateful, side)
+        try:
+            yield
+        finally:
+            for item, dtype in casts:
+                item.dtype = dtype
+            _reset(stateful, side)
+
+
+def _reset(layers: Sequence[Any], side: Side) -> None:
+    for layer in layers:
+        layer.reset_state() if side is KERAS else layer.reset_states()
+
+
+def _casts(model: Any) -> list[tuple[Any, str]]:
+    """The operations of a Keras 3 model that cast to a reduced precision, as the layers around them compute in it."""
+    found: dict[int, Any] = {}
+
+    def note(item: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
+        if type(item).__name__ == "Cast" and str(item.dtype) in REDUCED:
+            found[id(item)] = item
+        return [0] * KERAS.results(item)
+
+    KERAS.walk(model, [0 for _ in model.inputs], note)
+    return [(item, item.dtype) for item in found.values()]
 
 
 def _difference(model: Any, made: Any, side: Side, names: Names, samples: Sequence[Array], worst: float) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from .._tf import import_tensorflow
 from ..errors import UnsupportedModelError
-from .functions import into_keras, into_tf_keras
+from ..reason import first_line
+from .into_functions import into_tf_keras
+from .into_operations import into_keras
 from .layers import counterpart, other
 from .names import Names, input_names, safe
 from .proof import prove
@@ -53,14 +56,16 @@ def _rebuilt(model: Any, side: Side, names: Names) -> Any:
     cross = into_tf_keras if side is KERAS else into_keras
 
     def apply(item: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name = names.of(item, path)
         if not side.is_layer(item):
-            return cross(item, name, args, kwargs)
+            again = id(item) in layers
+            layers[id(item)] = item
+            return cross(item, names.free(path) if again else names.of(item, path), args, kwargs)
+        name = names.of(item, path)
         args, kwargs = _arguments(item, args, kwargs, side)
         if id(item) in layers:
-            return layers[id(item)](*args, **kwargs)
+            return _called(layers[id(item)], item, args, kwargs)
         made = layers[id(item)] = counterpart(item, side, name, lambda inner: _rebuilt(inner, side, Names()))
-        result = made(*args, **kwargs)
+        result = _called(made, item, args, kwargs)
         copy_weights(item, made, side)
         if id(item) in frozen:
             made.trainable = False
@@ -71,7 +76,11 @@ def _rebuilt(model: Any, side: Side, names: Names) -> Any:
     inputs = [_input(tensor, name, target) for tensor, name in zip(model.inputs, input_names(side, model), strict=True)]
     outputs = side.walk(model, inputs, apply)
     given, returned = side.ends(model)
-    return target.module.Model(side.pack(given, inputs), side.pack(returned, outputs), name=safe(str(model.name)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*keys in the dict must match the names"
+        )  # they did not before either
+        return target.module.Model(side.pack(given, inputs), side.pack(returned, outputs), name=safe(str(model.name)))
 
 
 def _input(tensor: Any, name: str, target: Side) -> Any:
@@ -98,6 +107,16 @@ def _arguments(
         kept["initial_state"] = list(args[0][1:])
         args = (args[0][0], *args[1:])
     return args, kept
+
+
+def _called(made: Any, item: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return made(*args, **kwargs)
+    except Exception as error:  # whatever a layer raises that is called in a way its Keras does not know
+        raise UnsupportedModelError(
+            f"the layer {item.name!r} ({type(item).__name__}) cannot be called like this in the other Keras: "
+            f"{first_line(error)}. Replace it by others, or leave this technique out for this model"
+        ) from error
 
 
 def _frozen(model: Any, side: Side, above: bool = False) -> set[int]:

@@ -43,6 +43,12 @@ class Side:
         """Whether ``item`` is a model whose layers can be walked."""
         return (graph.functional(item) if self.name == "keras" else legacy_graph.functional(item)) is not None
 
+    def results(self, item: Any) -> int:
+        """How many tensors one call of a step returns."""
+        if self.name == "keras":
+            return len(item._inbound_nodes[0].output_tensors)
+        return legacy_graph.outputs(item)
+
     def ends(self, model: Any) -> tuple[Any, Any]:
         """The structures of a model's symbolic inputs and outputs, as its author gave them."""
         if self.name == "keras":
