@@ -57,7 +57,7 @@ def _preprocessing(audit: Audit) -> Iterator[Finding]:
     if base.information is None or not informed:
         return
     best = max(informed, key=lambda trial: trial.information or 0.0)
-    if (best.information or 0.0) > base.information + CLEAR_BITS:
+    if (best.information or 0.0) > max(base.information + CLEAR_BITS, 2 * base.information):
         yield Finding(
             "note",
             "preprocessing",
