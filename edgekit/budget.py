@@ -25,7 +25,7 @@ from .comparison import fastest_smallest
 from .conversion import ConversionJob
 from .data import Split
 from .devices import BenchRequest, Device
-from .errors import EdgekitError, StoreError
+from .errors import EdgekitError, StoreError, UsageError
 from .evaluation import Reference, evaluate_run
 from .guilt import guilty_layers
 from .progress import Progress
@@ -133,6 +133,9 @@ class Search:
         """Climb; every yield is a place where the search may stop."""
         for recipe in asked:
             self._try("asked", recipe)
+        failed = [self.failures[recipe.name] for recipe in asked if recipe.name in self.failures]
+        if len(failed) == len(asked) and isinstance(failed[0], UsageError):
+            raise failed[0]  # what was asked for cannot be, and so can nothing that is made from it
         yield "asked"
         start = next((recipe for recipe in asked if recipe.precision == "int8"), None)
         if start is None:
@@ -152,14 +155,18 @@ class Search:
             trained = replace(trained, finetune={"teacher": "original", **trained.finetune})
             self._try("training", trained)
             yield "training"
+            if trained.name in self.failures:
+                return
             self._try("training", _with(trained, **self._recipe_quantize(best)))
             yield "training"
             yield from self._mixed("training", self._best_of(trained))
 
     def _mixed(self, rung: str, start: Recipe) -> Iterator[str]:
         """Keep 1, 2, 4 … guilty layers in float until the budget holds, then as few as will do."""
-        if self._over() or start.quantize.get("quantizer") == "tflite-converter":
-            start = _with(replace(start, quantize={k: v for k, v in start.quantize.items() if k != "quantizer"}))
+        if self._over():
+            return
+        # TFLite's own quantizer cannot leave operators out.
+        start = _with(replace(start, quantize={k: v for k, v in start.quantize.items() if k != "quantizer"}))
         try:
             ranked, total = guilty_layers(self.job, start, remaining_s=self._remaining(), progress=self.progress)
         except StoreError:
@@ -238,7 +245,7 @@ class Search:
             step for step in self.steps if step.drop is not None and self._recipes[step.variant].steps == start.steps
         ]
         whole = [step for step in same if not self._recipes[step.variant].quantize.get("keep_float")]
-        best = min(whole, key=lambda step: (step.drop, step.size_bytes), default=None)
+        best = min(whole, key=_loss, default=None)
         return start if best is None else self._recipes[best.variant]
 
     @staticmethod
@@ -318,6 +325,7 @@ def _with(recipe: Recipe, **quantize: Any) -> Recipe:
     )
 
 
-def _loss(step: BudgetStep) -> tuple[float, int]:
+def _loss(step: BudgetStep) -> float:
+    """What to go by: of equal ones the first, which is the cheapest."""
     assert step.drop is not None
-    return step.drop, step.size_bytes or 0
+    return step.drop

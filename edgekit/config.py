@@ -29,6 +29,7 @@ __all__ = [
     "CompareSection",
     "ConvertSection",
     "DataSection",
+    "FinetuneSection",
     "ModelSection",
     "RunConfig",
     "load_config",
@@ -63,12 +64,32 @@ class ModelSection:
 
 @dataclass(frozen=True)
 class ConvertSection:
-    """``[convert]``: which recipes, and how int8 models are fed and calibrated (0 samples: the default)."""
+    """``[convert]``: which recipes, and how int8 models are fed and calibrated (0 samples: the default).
+
+    With ``search`` the recipes are only the beginning: where none keeps ``compare.max_drop``, one is searched for.
+    """
 
     recipes: tuple[str, ...] = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
     input_type: str = "float32"
     output_type: str = "float32"
     calibration_samples: int = 0
+    search: bool = False
+
+
+@dataclass(frozen=True)
+class FinetuneSection:
+    """``[finetune]``: how recipes that train do it; what is left out (0 or empty) stays as the recipe has it."""
+
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    loss: str = ""
+    teacher: str = ""
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What was said."""
+        return {name: value for name, value in vars(self).items() if value}
 
 
 @dataclass(frozen=True)
@@ -114,6 +135,7 @@ class RunConfig:
     data: DataSection = field(default_factory=DataSection)
     model: ModelSection = field(default_factory=ModelSection)
     convert: ConvertSection = field(default_factory=ConvertSection)
+    finetune: FinetuneSection = field(default_factory=FinetuneSection)
     bench: BenchSection = field(default_factory=BenchSection)
     compare: CompareSection = field(default_factory=CompareSection)
 
@@ -135,6 +157,9 @@ class RunConfig:
             section.calibration_samples or None,
             self.seed,
             trust=self.model.trust,
+            finetune=self.finetune.overrides,
+            device=self.bench.device,
+            threads=self.bench.threads,
         )
 
     def beside(self, path: str) -> str:
@@ -147,6 +172,7 @@ _SECTIONS = {
     "data": DataSection,
     "model": ModelSection,
     "convert": ConvertSection,
+    "finetune": FinetuneSection,
     "bench": BenchSection,
     "compare": CompareSection,
 }
@@ -211,6 +237,8 @@ def _check(path: Path, config: RunConfig) -> None:
     if not re.fullmatch(r"[\w][\w .-]*", config.name):
         raise UsageError(f"{path}: expected a name of letters, digits, '-', '_' and '.', got {config.name!r}")
     _check_model(path, config.model)
+    if config.convert.search and config.compare.max_drop is None:
+        raise UsageError(f"{path}: expected compare.max_drop for convert.search to keep, got none: add max_drop = 0.01")
     try:
         _ = config.preprocessing, config.compare.limits, config.bench.request, config.conversion
         if config.bench.device not in DEVICES:

@@ -166,6 +166,7 @@ class ConversionJob:
             scratch=self.scratch,
             median_ms=self._median_ms,
         )
+        self._open.enter_context(self.floats.trainer)
         return self
 
     def __exit__(
@@ -233,6 +234,36 @@ class ConversionJob:
             float_model = self.floats.of(recipe)
             self.progress.step(f"converting to {recipe.name}")
             return self._one(float_model, recipe)
+
+    def diagnose(self, recipe: Recipe, *, budget_s: float | None) -> Mapping[str, Any]:
+        """The diagnosis, as JSON values, of what ``recipe`` makes of the float model, measured on the calibration samples."""
+        samples = self.samples_file()
+        assert samples is not None
+        assert self.calibration is not None
+        with translated():
+            float_model = self.floats.of(recipe)
+            result = self.worker.call(
+                "diagnose",
+                progress=self.progress.update,
+                model=str(float_model.path),
+                samples=str(samples),
+                precision=recipe.precision,
+                options=quantize_options(recipe, float_model),
+                layers=list(float_model.layers),
+                labels=self._labels_file(),
+                budget_s=budget_s,
+            )
+        diagnosis: Mapping[str, Any] = result["diagnosis"]
+        return diagnosis
+
+    def _labels_file(self) -> str | None:
+        """The class labels of the calibration samples as an ``.npz``; None where there are none."""
+        labels = None if self.calibration is None else self.calibration.split.labels
+        if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1:
+            return None
+        path = self.scratch / "labels.npz"
+        np.savez(path, samples=labels)
+        return str(path)
 
     def _one(self, float_model: FloatModel, recipe: Recipe) -> Conversion:
         started = time.perf_counter()

@@ -69,6 +69,7 @@ class FloatModels:
     ) -> None:
         self.source, self.request, self.dataset, self.progress = source, request, dataset, progress
         self.store, self.scratch, self.median_ms = store, scratch, median_ms
+        self.trainer = Worker()  # starts at its first call, and serves every recipe that trains
         self._known: dict[str, FloatModel] = {}
 
     def of(self, recipe: Recipe) -> FloatModel:
@@ -102,20 +103,20 @@ class FloatModels:
         else:
             self.progress.step("exporting the float model")
             given = self.source.to_export(self.scratch, batch=self.request.batch, shapes=self.shapes())
-            made = self._export(given, self.scratch / FLOAT_FILE)
+            with Worker() as worker:  # TensorFlow's memory is given back before anything is quantized
+                made = self._export(worker, given, self.scratch / FLOAT_FILE)
         return self._keep(made, "float.json", FLOAT_FILE, key)
 
-    def _export(self, model: Path, out: Path) -> FloatModel:
+    def _export(self, worker: Worker, model: Path, out: Path) -> FloatModel:
         started = time.perf_counter()
-        with Worker() as worker:
-            result = worker.call(
-                "export",
-                model=str(model),
-                out=str(out),
-                batch=self.request.batch,
-                shapes=self.shapes(),
-                trust=self.request.trust,
-            )
+        result = worker.call(
+            "export",
+            model=str(model),
+            out=str(out),
+            batch=self.request.batch,
+            shapes=self.shapes(),
+            trust=self.request.trust,
+        )
         facts = {name: result.get(name) for name in ("framework", "max_abs_diff")}
         facts["export_s"] = round(time.perf_counter() - started, 4)
         return FloatModel(out, tuple(result.get("layers") or ()), facts)
@@ -133,32 +134,33 @@ class FloatModels:
         result = self._compress(recipe, steps, made, key)
         if self.store is not None:
             write_atomically(self.store.folder / f"{stem}.keras", made.read_bytes())
-        exported = self._export(made, made.with_suffix(".tflite"))
+        exported = self._export(self.trainer, made, made.with_suffix(".tflite"))
         whole = FloatModel(exported.path, exported.layers, exported.facts, {**measured, **result["facts"]}, steps)
         kept = self._keep(whole, f"{stem}.json", f"{stem}.tflite", key)
         if self.store is not None:
             self.store.drop_checkpoints(key[:12])
         return kept
 
-    def _compress(self, recipe: Recipe, steps: tuple[Step, ...], out: Path, key: str) -> dict[str, Any]:
+    def _compress(
+        self, recipe: Recipe, steps: tuple[Step, ...], out: Path, key: str, *, trained: bool = True
+    ) -> dict[str, Any]:
         """Run the steps in a worker; the checkpoints of an interrupted run are gone on from. Without ``key`` none are kept."""
         self.progress.step(f"compressing for {recipe.name}")
         checkpoints = None if self.store is None or not key else str(self.store.checkpoints(key[:12]))
-        with Worker() as worker:
-            return worker.call(
-                "compress",
-                progress=self.progress.update,
-                model=str(self.source.to_compress(self.scratch)),
-                out=str(out),
-                steps=[{"technique": step.technique, "options": dict(step.options)} for step in steps],
-                data=str(self._training_file()),
-                scale=self.request.preprocessing.scale,
-                offset=self.request.preprocessing.offset,
-                fine_tuning=self._fine_tuning(recipe),
-                seed=self.request.seed,
-                trust=self.request.trust,
-                checkpoints=checkpoints,
-            )
+        return self.trainer.call(
+            "compress",
+            progress=self.progress.update,
+            model=str(self.source.to_compress(self.scratch)),
+            out=str(out),
+            steps=[{"technique": step.technique, "options": dict(step.options)} for step in steps],
+            data=str(self._training_file()) if trained else None,
+            scale=self.request.preprocessing.scale,
+            offset=self.request.preprocessing.offset,
+            fine_tuning=self._fine_tuning(recipe),
+            seed=self.request.seed,
+            trust=self.request.trust,
+            checkpoints=checkpoints,
+        )
 
     def _resolved(self, recipe: Recipe) -> tuple[tuple[Step, ...], dict[str, Any]]:
         """The steps with a latency to reach turned into the ratio that reaches it on the device, and what was measured."""
@@ -177,10 +179,10 @@ class FloatModels:
         if ratio == 1.0:
             return self.median_ms(self.of(plain), plain)
         options = {key: value for key, value in recipe.steps[0].options.items() if key not in LATENCY_KEYS}
-        step = Step("slim", {**options, "to": ratio, "finetune": {"epochs": 0}})
+        step = Step("slim", {**options, "to": ratio})
         made = self.scratch / "slimmed.keras"
-        self._compress(plain, (step,), made, "")
-        return self.median_ms(self._export(made, made.with_suffix(".tflite")), plain)
+        self._compress(plain, (step,), made, "", trained=False)
+        return self.median_ms(self._export(self.trainer, made, made.with_suffix(".tflite")), plain)
 
     def _training(self, recipe: Recipe) -> dict[str, Any]:
         """Everything that decides the compressed model, beside the model it starts from."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower
 
 __all__ = ["FASTER", "SMALLER", "ZIPPED", "counterpart", "gains", "nothing_gained"]
 
-SMALLER, ZIPPED, FASTER, ACCURATE = "smaller", "smaller zipped", "faster", "more accurate"
+SMALLER, ZIPPED, FASTER, ACCURATE = "size", "zip", "latency", "accuracy"
 # Sizes nearer than this are called equal: names and scales alone differ by as much.
 EQUAL_SIZE = 0.01
+CONFIDENT = 1.96
 
 
 def counterpart(item: Candidate, candidates: Sequence[Candidate], base: Candidate) -> Candidate | None:
@@ -54,9 +56,18 @@ def _gains(item: Candidate, against: Candidate) -> Iterable[str]:
         yield ZIPPED
     if is_slower(against, item):
         yield FASTER
-    drop = drop_against(against, item)
-    if drop is not None and drop < -EPSILON:
+    if _is_more_accurate(item, against):
         yield ACCURATE
+
+
+def _is_more_accurate(item: Candidate, against: Candidate) -> bool:
+    """Whether ``item`` answers more samples right than chance explains: beyond the 95 % interval of the difference of two
+    shares of as many samples. Which samples each got right is not kept, so none of the pairing is used: this errs to no."""
+    drop, evaluation = drop_against(against, item), item.evaluation
+    if drop is None or item.accuracy is None or evaluation is None or not evaluation.count:
+        return False
+    middle = item.accuracy + drop / 2
+    return -drop > CONFIDENT * math.sqrt(max(0.0, 2 * middle * (1 - middle)) / evaluation.count) + EPSILON
 
 
 def _speed(item: Candidate, against: Candidate) -> str:

@@ -41,6 +41,10 @@ def check_latency(options: Mapping[str, Any]) -> dict[str, Any]:
     if not number or not (0 < value < 1 if asked[0] == "to_latency" else 0 < value < 1e6):
         expected = "a fraction between 0 and 1" if asked[0] == "to_latency" else "milliseconds above 0"
         raise UsageError(f"expected {asked[0]} as {expected}, got {value!r}")
+    if options.get("importance") == "taylor":
+        raise UsageError(
+            "slimming to a latency ranks channels by l1, l2 or batch-norm: taylor would train at every try"
+        )
     return {**{key: item for key, item in options.items() if key not in LATENCY_KEYS}, "to": 0.5}
 
 

@@ -14,16 +14,18 @@ from edgekit_converters import Worker
 
 from .benchmark import bench_run
 from .boundary import translated
+from .budget import SearchLimits
 from .comparison import compare
 from .config import RunConfig, load_config
 from .conversion import convert_run
 from .data import Dataset, Split, load_data, resize
-from .devices import open_device
+from .devices import Device, open_device
 from .errors import DataError, EdgekitError
 from .evaluation import evaluate_run, load_test
 from .progress import Progress, Silent
-from .records import Comparison
+from .records import Comparison, Variant
 from .render import render_html, render_markdown
+from .searching import search_run
 from .store import RunStore, file_sha256, write_atomically
 
 __all__ = ["RunResult", "run", "write_report"]
@@ -58,8 +60,7 @@ def run(
     store = RunStore.create(out or settings.out or Path("runs") / settings.name)
     with open_device(settings.bench.device) as device, store.locked():
         model = _model(settings, dataset, store, shown)
-        made = convert_run(store, model, settings.conversion, dataset, shown)
-        variants = [item.variant for item in made]
+        variants, failures = _variants(settings, model, dataset, store, device, shown)
         evaluated = evaluate_run(store, variants, test, labels, progress=shown)
         measured = bench_run(store, variants, device, settings.bench.request, split=test, again=False, progress=shown)
         comparison = compare(
@@ -70,7 +71,19 @@ def run(
             title=settings.name,
         )
         write_report(store, comparison)
-    return RunResult(store.folder, comparison, {**made.failures, **evaluated.failures, **measured.failures})
+    return RunResult(store.folder, comparison, {**failures, **evaluated.failures, **measured.failures})
+
+
+def _variants(
+    settings: RunConfig, model: str, dataset: Dataset, store: RunStore, device: Device, progress: Progress
+) -> tuple[list[Variant], Mapping[str, EdgekitError]]:
+    """What is to be compared: the recipes' variants, with those of the search for one that keeps its accuracy."""
+    max_drop = settings.compare.max_drop
+    if not settings.convert.search or max_drop is None:
+        made = convert_run(store, model, settings.conversion, dataset, progress)
+        return [item.variant for item in made], made.failures
+    found = search_run(store, model, settings.conversion, dataset, SearchLimits(max_drop), device, progress)
+    return list(found.variants), found.failures
 
 
 def write_report(store: RunStore, comparison: Comparison) -> tuple[Path, Path, Path]:

@@ -61,5 +61,5 @@ def achieved(tflite: bytes, float_model: FloatModel, quantized: Mapping[str, Any
         "sparsity": weights.sparsity,
         "clusters": weights.largest_clusters,
         **{key: quantized[key] for key in QUANTIZED if quantized.get(key)},
-        **({"steps": float_model.achieved} if float_model.achieved else {}),
+        **float_model.achieved,
     }

@@ -6,22 +6,22 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .budget import BASELINE, Budget, Search, SearchLimits
 from .conversion import ConversionJob, ConversionRequest
-from .data import Preprocessing, load_data
+from .data import Dataset, Preprocessing, load_data
 from .devices import Device, open_device
 from .errors import DataError, EdgekitError, UsageError, suggest
 from .progress import Progress, Silent
 from .quality import METRICS
-from .recipe import find_recipe, find_recipes
+from .recipe import Recipe, find_recipe, find_recipes
 from .records import Variant, to_dict
 from .source import Source
 from .store import RunStore
 
-__all__ = ["SearchResult", "search"]
+__all__ = ["SearchResult", "search", "search_run"]
 
 BUDGET_FILE = "budget.json"
 
@@ -74,10 +74,8 @@ def search(
     limits = SearchLimits(max_drop, metric, max_search_s)
     _check(limits)
     wanted = preprocessing or Preprocessing()
-    asked = find_recipes(recipes)
-    where = device if isinstance(device, str) else "local"
     request = ConversionRequest(
-        (find_recipe(BASELINE), *(recipe for recipe in asked if recipe.name != BASELINE), find_recipe("int8")),
+        find_recipes(recipes),
         input_type,
         output_type,
         wanted,
@@ -86,24 +84,54 @@ def search(
         1,
         trust,
         finetune or {},
-        where,
+        device if isinstance(device, str) else "local",
         threads,
     )
     Source(model)  # a wrong model is said before the data is read
     dataset = load_data(data, size=wanted.size, folder=data_folder)
+    job = _job(model, request, dataset, progress or Silent())
+    job.store = RunStore.create(out)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_device(device)) if isinstance(device, str) else device
+        stack.enter_context(job.store.locked())
+        return _searched(job, job.store, request.recipes, limits, opened)
+
+
+def search_run(
+    store: RunStore,
+    model: Any,
+    request: ConversionRequest,
+    dataset: Dataset,
+    limits: SearchLimits,
+    device: Device | None,
+    progress: Progress,
+) -> SearchResult:
+    """Search in a run whose lock is held; raises like ``search``."""
+    _check(limits)
+    job = _job(model, request, dataset, progress)
+    job.store = store
+    return _searched(job, store, request.recipes, limits, device)
+
+
+def _job(model: Any, request: ConversionRequest, dataset: Dataset, progress: Progress) -> ConversionJob:
+    """A job that can make whatever the search may try; raises DataError without a test split."""
     if dataset.test is None:
         raise DataError(
             f"{dataset.name} has no test samples to measure accuracy on: give x_test and y_test, or a test/ folder"
         )
-    shown = progress or Silent()
-    job = ConversionJob(model, request, dataset, shown)
-    store = job.store = RunStore.create(out)
-    with ExitStack() as stack:
-        opened = stack.enter_context(open_device(device)) if isinstance(device, str) else device
-        stack.enter_context(store.locked())
-        stack.enter_context(job)
-        found = Search(job, store, dataset.test, dataset.labels, limits, shown)
-        budget = found.run(asked, opened, threads)
+    # int8 is among them for its calibration samples, which every rung needs.
+    every = {recipe.name: recipe for recipe in (find_recipe(BASELINE), *request.recipes, find_recipe("int8"))}
+    return ConversionJob(model, replace(request, recipes=tuple(every.values())), dataset, progress)
+
+
+def _searched(
+    job: ConversionJob, store: RunStore, asked: Sequence[Recipe], limits: SearchLimits, device: Device | None
+) -> SearchResult:
+    assert job.dataset is not None
+    assert job.dataset.test is not None
+    with job:
+        found = Search(job, store, job.dataset.test, job.dataset.labels, limits, job.progress)
+        budget = found.run(asked, device, job.request.threads)
         store.write_json(BUDGET_FILE, to_dict(budget))
     return SearchResult(tuple(found.made.values()), budget, found.failures)
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
+from images import images
 from measuring import heading, row
-from PIL import Image
 
 TRAIN_SAMPLES = 2000
-
-
-def _images(archive: Path, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    with zipfile.ZipFile(archive) as opened:
-        names = sorted(name for name in opened.namelist() if name.endswith(".jpg"))
-        classes = sorted({name.split("/")[-2] for name in names})
-        if limit is not None:
-            names = [names[i] for i in np.random.default_rng(0).choice(len(names), limit, replace=False)]
-        pixels = np.stack([np.asarray(Image.open(io.BytesIO(opened.read(name))).convert("RGB")) for name in names])
-        return pixels, np.array([classes.index(name.split("/")[-2]) for name in names])
 
 
 def _edgekit(*arguments: str) -> dict:
@@ -49,8 +37,8 @@ def main() -> None:
     reference = models / "pretrainedResnet_quant.tflite"
     with tempfile.TemporaryDirectory() as scratch:
         data, run = str(Path(scratch, "cifar10.npz")), str(Path(scratch, "run"))
-        x_train, y_train = _images(folder / "cifar10" / "cifar10_train_jpg.zip", TRAIN_SAMPLES)
-        x_test, y_test = _images(folder / "cifar10" / "cifar10_test_jpg.zip")
+        x_train, y_train = images(folder / "cifar10" / "cifar10_train_jpg.zip", TRAIN_SAMPLES)
+        x_test, y_test = images(folder / "cifar10" / "cifar10_test_jpg.zip")
         np.savez(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
         made = _edgekit(
             "convert", str(models / "pretrainedResnet.h5"), "--data", data, "--recipe", "int8", "--out", run
