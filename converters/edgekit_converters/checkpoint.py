@@ -58,7 +58,7 @@ def read_checkpoint(folder: Path, key: str, like: Mapping[str, Sequence[Array]])
     ``like`` holds arrays of the shapes and types that are needed; a name whose list is shorter in it is taken as stored.
     """
     try:
-        with np.load(folder / FILE, allow_pickle=False) as archive:
+        with (folder / FILE).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             written = json.loads(archive[FACTS].tobytes())
             if written["key"] != key:
                 return None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ._tf import import_keras
+from .checkpoint import FILE as TRAINING
 from .checkpoint import digest, write_whole
 from .distill import DistillSettings, ensure_alike, student_for
 from .errors import ConverterError, TechniqueError
@@ -233,7 +234,8 @@ class _Run:
         if plan.technique == "cluster":
             from .cluster import cluster
 
-            return cluster(model, plan.settings, train)
+            settings = replace(plan.settings, preserve_sparsity=True) if "prune" in before else plan.settings
+            return cluster(model, settings, train, seed=plan.tuning.seed)
         from .qat import qat
 
         preserve = next((PRESERVED[name] for name in ("cluster", "prune") if name in before), None)
@@ -353,6 +355,8 @@ def _keep(folder: Path | None, model: Any, facts: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MODEL, model.save)
     write_whole(folder / FACTS, lambda path: path.write_text(json.dumps(facts), encoding="utf-8"))
+    for training in folder.rglob(TRAINING):
+        training.unlink()  # several times the model's size, and of no more use
 
 
 def _told(plan: _Plan, outcome: _Outcome) -> dict[str, Any]:

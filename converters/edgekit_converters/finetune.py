@@ -6,7 +6,6 @@ is in the checkpoint written after it: a run that goes on from there ends with t
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +18,12 @@ import numpy.typing as npt
 
 from ._tf import import_keras, import_tensorflow, import_tf_keras
 from .checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
+from .descent import adam, answers, functions, tensorflow_errors
 from .distill import Tutor
 from .errors import TrainingError
 from .losses import Objective, objective_for, score
-from .reason import first_line
-from .samples import Samples, model_inputs, packed
+from .random_numbers import own_random_numbers
+from .samples import Samples, model_inputs
 
 __all__ = ["FineTuning", "History", "fine_tune"]
 
@@ -142,7 +142,7 @@ def fine_tune(
     lesson = _Lesson(inputs, None if target is None else np.asarray(target), objective, tutor, settings)
     run = _Run(model, framework, lesson, settings, list(callbacks), keep_best)
     key = run.key(teacher) if checkpoint is not None else ""
-    with _own_random_numbers(model, framework) as reseed:
+    with own_random_numbers(model, framework) as reseed, tensorflow_errors():
         run.begin(checkpoint, key)
         while run.goes_on():
             reseed(settings.seed, run.epoch)
@@ -222,8 +222,10 @@ class _Run:
         self.framework, self.keep_best = framework, keep_best and len(lesson.hold) > 0
         self.record = _Record()
         self.resumed_from = 0
-        self.optimizer = _optimizer(model, framework, settings, lesson.all_steps)
-        self.step, self.forward = _functions(model, self.optimizer, framework, lesson, settings)
+        self.optimizer = adam(model, framework, settings.learning_rate, lesson.all_steps)
+        self.step, self.forward = functions(
+            model, self.optimizer, framework, lesson.objective, lesson.tutor, settings.alpha
+        )
         self.good = self.best = _values(model.weights)
 
     @property
@@ -273,7 +275,7 @@ class _Run:
         total, done = 0.0, 0
         for rows in self.lesson.batches(self.epoch):
             self._tell("on_train_batch_begin", done)
-            loss = self._trained(rows)
+            loss = float(self.step(*self.lesson.taken(rows)))
             if not math.isfinite(loss):
                 self._give_up(f"the loss is {loss}")
             total, done = total + loss, done + 1
@@ -284,14 +286,6 @@ class _Run:
             self._give_up("a weight is no longer finite")
         self._judged(total / done, weights)
         self.record.seconds += time.perf_counter() - started
-
-    def _trained(self, rows: Array) -> float:
-        """The loss of one optimizer step; what TensorFlow finds wrong with the data (a token past the end) as ours."""
-        errors = import_tensorflow().errors
-        try:
-            return float(self.step(*self.lesson.taken(rows)))
-        except (errors.InvalidArgumentError, errors.UnimplementedError, errors.ResourceExhaustedError) as error:
-            raise TrainingError(f"the model cannot be trained on these samples: {first_line(error)}") from error
 
     def _judged(self, mean_loss: float, weights: list[Array]) -> None:
         figure = loss = None
@@ -310,7 +304,7 @@ class _Run:
             self.best, self.record.best, self.record.best_epoch = weights, rank, self.epoch
 
     def _judge(self) -> tuple[float, float]:
-        return self.lesson.judged(_answers(self.forward, self.lesson.inputs, self.lesson.hold, self.lesson.batch))
+        return self.lesson.judged(answers(self.forward, self.lesson.inputs, self.lesson.hold, self.lesson.batch))
 
     def _rank(self, figure: float) -> float:
         """A figure so that more is better."""
@@ -358,80 +352,6 @@ class _Run:
         )
 
 
-def _optimizer(model: Any, framework: str, settings: FineTuning, steps: int) -> Any:
-    """Adam, built; with a scaled loss for a model that computes in float16."""
-    keras = import_keras() if framework == "keras" else import_tf_keras()
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, decay_steps=steps)
-    optimizer = keras.optimizers.Adam(schedule)
-    if framework == "tf_keras":
-        model.compile(optimizer=optimizer)  # techniques look for it there
-        optimizer = model.optimizer
-    elif any(getattr(layer.dtype_policy, "name", "") == "mixed_float16" for layer in model.layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
-    return optimizer
-
-
-def _functions(
-    model: Any, optimizer: Any, framework: str, lesson: _Lesson, settings: FineTuning
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """``step(inputs, target, soft) -> loss`` trains on a batch; ``forward(inputs)`` gives the first output."""
-    tf = import_tensorflow()
-    objective, tutor = lesson.objective, lesson.tutor
-    learner = model if tutor is None else tutor.learner
-    variables = model.trainable_variables
-    alpha = 0.0 if tutor is None else (1.0 if objective.of is None else settings.alpha)
-    types = [tf.as_dtype(tensor.dtype) for tensor in model.inputs]
-    plain = tf.autograph.experimental.do_not_convert  # what is ours is no control flow to trace; a layer's may be
-    pack, of, teach = plain(packed), objective.of and plain(objective.of), None if tutor is None else plain(tutor.loss)
-
-    def cast(inputs: list[Any]) -> list[Any]:
-        return [tf.cast(values, kind) for values, kind in zip(inputs, types, strict=True)]
-
-    def step(inputs: list[Any], target: Any, soft: Any) -> Any:
-        inputs = cast(inputs)
-        with tf.GradientTape() as tape:
-            outputs = tf.nest.flatten(learner(pack(model, inputs), training=True))
-            loss = tf.add_n([tf.cast(term, tf.float32) for term in learner.losses] or [tf.constant(0.0)])
-            if of is not None and alpha < 1:
-                loss += (1 - alpha) * of(outputs[0], target)
-            if teach is not None:
-                loss += teach(inputs, outputs, soft, alpha)
-            scaled = _scaled(optimizer, framework, loss)
-        pairs = [pair for pair in zip(tape.gradient(scaled, variables), variables, strict=True) if pair[0] is not None]
-        if framework == "tf_keras" and hasattr(optimizer, "get_unscaled_gradients"):
-            gradients = optimizer.get_unscaled_gradients([gradient for gradient, _ in pairs])
-            pairs = list(zip(gradients, (variable for _, variable in pairs), strict=True))
-        optimizer.apply_gradients(pairs)
-        return loss
-
-    def forward(inputs: list[Any]) -> Any:
-        return tf.cast(tf.nest.flatten(model(pack(model, cast(inputs)), training=False))[0], tf.float32)
-
-    return _traced(step), _traced(forward)
-
-
-def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
-    made: Callable[..., Any] = import_tensorflow().function(function)
-    made._omit_frequent_tracing_warning = True  # type: ignore[attr-defined]  # a new one for each run is meant
-    return made
-
-
-def _scaled(optimizer: Any, framework: str, loss: Any) -> Any:
-    if framework == "keras":
-        return optimizer.scale_loss(loss)
-    return optimizer.get_scaled_loss(loss) if hasattr(optimizer, "get_scaled_loss") else loss
-
-
-def _answers(forward: Callable[..., Any], inputs: list[Array], rows: Array, batch: int) -> Array:
-    """The first output for these rows; batches of one size, so that one trace serves them all."""
-    parts = []
-    for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        parts.append(forward([values[np.resize(some, batch)] for values in inputs]).numpy()[: len(some)])
-    return np.concatenate(parts)
-
-
 def _values(variables: Sequence[Any]) -> list[Array]:
     return [np.array(variable.numpy()) for variable in variables]
 
@@ -439,31 +359,3 @@ def _values(variables: Sequence[Any]) -> list[Array]:
 def _assign(variables: Sequence[Any], values: Sequence[Array]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-@contextlib.contextmanager
-def _own_random_numbers(model: Any, framework: str) -> Iterator[Callable[[int, int], None]]:
-    """Gives ``reseed(seed, epoch)``: dropout and augmentation then draw what depends on these two numbers alone."""
-    if framework == "keras":
-        found = [layer for layer in model._flatten_layers() if layer._seed_generators]
-        states = [generator.state for layer in found for generator in layer._seed_generators]
-        yield lambda seed, epoch: _reseed(lambda at, word: states[at].assign([word, 0]), len(states), seed, epoch)
-        return
-    tf = import_tensorflow()
-    sources = [module._random_generator for module in model.submodules if hasattr(module, "_random_generator")]
-    before = [(source._rng_type, getattr(source, "_generator", None), source._built) for source in sources]
-    for source in sources:  # by default Keras 2 draws from a state inside the traced graph, which nothing can set
-        source._rng_type, source._generator, source._built = "stateful", tf.random.Generator.from_seed(0), True
-    try:
-        yield lambda seed, epoch: _reseed(
-            lambda at, word: sources[at]._generator.reset_from_seed(word), len(sources), seed, epoch
-        )
-    finally:
-        for source, (kind, generator, built) in zip(sources, before, strict=True):
-            source._rng_type, source._generator, source._built = kind, generator, built
-
-
-def _reseed(put: Callable[[int, int], None], count: int, seed: int, epoch: int) -> None:
-    words = np.random.SeedSequence([seed, epoch]).generate_state(max(1, count))
-    for at in range(count):
-        put(at, int(words[at]) >> 1)  # TensorFlow's seeds are signed

@@ -87,9 +87,10 @@ def objective_for(model: Any, labels: Array | None, loss: str, *, taught: bool) 
 
 def _ensure_known(loss: str) -> None:
     if loss != "auto" and loss not in loss_names():
-        close = difflib.get_close_matches(loss, loss_names(), n=1)
+        shown = [name for name in loss_names() if name.islower()]  # the classes have the same names, in another case
+        close = difflib.get_close_matches(loss, shown, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise TrainingError(f"unknown loss {loss!r}{hint} Choose 'auto' or one of: {', '.join(loss_names())}")
+        raise TrainingError(f"unknown loss {loss!r}{hint} Choose 'auto' or one of: {', '.join(shown)}")
 
 
 def _automatic(shape: Shape, labels: Array, activation: str) -> str:
