@@ -6,6 +6,7 @@ arXiv 1806.08342, section 3.1.1); a moving average of them costs some networks t
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from .errors import CalibrationError, ModelFileError
 from .model_card import read_model_card
 from .reason import first_line
 
-__all__ = ["Ranges", "collect_ranges", "ensure_finite", "feed_batches", "watch_activations"]
+__all__ = ["Ranges", "collect_ranges", "ensure_finite", "feed_batches", "input_indices", "watch_activations"]
 
 Array = npt.NDArray[Any]
 Ranges = dict[str, tuple[float, float]]
@@ -32,9 +33,9 @@ def collect_ranges(float_model: bytes, samples: Mapping[str, Array], *, threads:
     ranges: Ranges = {}
 
     def widen(name: str, values: Array) -> None:
-        low, high = float(values.min()), float(values.max())
-        known = ranges.get(name)
-        ranges[name] = (low, high) if known is None else (min(low, known[0]), max(high, known[1]))
+        low, high = ranges.get(name, (math.inf, -math.inf))
+        # Unlike min() and max(), these keep a NaN.
+        ranges[name] = (float(np.minimum(low, values.min())), float(np.maximum(high, values.max())))
 
     watch_activations(float_model, samples, widen, threads=threads)
     ensure_finite(ranges)
@@ -47,12 +48,12 @@ def watch_activations(
     see: Callable[[str, Array], None],
     *,
     names: Container[str] | None = None,
-    dtype: type[np.generic] = np.float32,
+    dtypes: Container[type[np.generic]] = (np.float32,),
     threads: int = 2,
 ) -> None:
     """Run ``model`` over ``samples`` and show each activation of subgraph 0, by tensor name, after every run.
 
-    Only those of ``dtype`` are shown, and of ``names`` where given. Tensors inside a fused operator, which are never
+    Only those of ``dtypes`` are shown, and of ``names`` where given. Tensors inside a fused operator, which are never
     computed, and empty ones are not. Raises CalibrationError for samples that do not fit the model.
     """
     constant = {tensor.index for tensor in read_model_card(model).tensors if tensor.constant}
@@ -60,7 +61,7 @@ def watch_activations(
     watched = [
         (int(raw["index"]), str(raw["name"]))
         for raw in interpreter.get_tensor_details()
-        if raw["dtype"] is dtype and int(raw["index"]) not in constant and (names is None or raw["name"] in names)
+        if raw["dtype"] in dtypes and int(raw["index"]) not in constant and (names is None or raw["name"] in names)
     ]
     for feed in feed_batches(interpreter, samples):
         for index, values in feed.items():
@@ -96,7 +97,8 @@ def feed_batches(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[dic
     Raises CalibrationError, before the first feed, for samples that do not fit the model's inputs.
     """
     details = {int(raw["index"]): raw for raw in interpreter.get_input_details()}
-    feeds = {index: _checked(values, details[index]) for index, values in _by_index(interpreter, samples).items()}
+    indices = input_indices(interpreter, samples)
+    feeds = {indices[name]: _checked(values, details[indices[name]]) for name, values in samples.items()}
     counts = sorted({len(values) for values in feeds.values()})
     if len(counts) != 1 or counts == [0]:
         raise CalibrationError(f"expected the same number of samples, at least one, for every input, got {counts}")
@@ -112,16 +114,17 @@ def _batches(feeds: Mapping[int, Array], ranks: Mapping[int, int], count: int, r
         yield {index: values[chosen] if ranks[index] else values[start] for index, values in feeds.items()}
 
 
-def _by_index(interpreter: Any, samples: Mapping[str, Array]) -> dict[int, Array]:
+def input_indices(interpreter: Any, samples: Mapping[str, Array]) -> dict[str, int]:
+    """Which input tensor each array of ``samples`` is for; raises CalibrationError for names that do not fit."""
     named = _signature_inputs(interpreter)
     if len(named) == len(samples) == 1:
-        return {next(iter(named.values())): next(iter(samples.values()))}
+        return {next(iter(samples)): next(iter(named.values()))}
     if set(named) != set(samples):
         raise CalibrationError(
             f"expected calibration samples for the inputs {', '.join(sorted(named))}, "
             f"got {', '.join(sorted(samples)) or 'none'}: name the arrays like the inputs"
         )
-    return {named[name]: values for name, values in samples.items()}
+    return {name: named[name] for name in samples}
 
 
 def _checked(values: Any, raw: Mapping[str, Any]) -> Array:

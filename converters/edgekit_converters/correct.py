@@ -5,14 +5,15 @@ output channel is off by E[W x] - E[W' x'] in the mean. That is measured on the 
 int32 biases (Nagel et al., 2019, arXiv 1906.04721, section 4.2; their empirical variant, appendix D).
 
 A layer is linear in its input, so the mean of its outputs before the activation is the layer applied to its mean input,
-summed over positions: one pass over the samples of the float and of the int8 model serves all layers. First all are
-corrected at once for their own kernel's error, with the float model's inputs; then, for a few rounds, for what is left
-with the inputs that int8 gives them. Of these models, and the one that came in, the one whose outputs are nearest to
-the float model's on the samples is given back: correction improves, or leaves as it was.
+summed over positions: one pass of the float model serves all layers. Each is corrected for the error of its own kernel
+and bias at the float model's inputs, x' = x, all at once: what a layer inherits from those before it is corrected there,
+and corrected again here would overshoot. Of the corrected model and the one that came in, the one whose outputs are
+nearer to the float model's on the samples is given back: correction improves, or leaves as it was.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +21,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .calibrate import watch_activations
+from .calibrate import feed_batches, input_indices, watch_activations
 from .surgery import FlatModel
 
 __all__ = ["Corrected", "correct_biases"]
 
 Array = npt.NDArray[Any]
-Means = dict[str, Array]
-ROUNDS = 2
+# Means settle soon.
+MOST_SAMPLES = 256
 _KINDS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
+_REAL = (np.float32, np.int8, np.uint8, np.int16)
 _INT32 = np.iinfo(np.int32)
 
 
@@ -47,14 +49,15 @@ class Corrected:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer in both models: its operator there, its input's name, kernel and bias as float64."""
+    """A layer of the int8 model: its operator, and the float model's name of its input.
+
+    The errors are by how much the float model's kernel and bias are larger than what its own stand for.
+    """
 
     op: int
-    float_input: str
-    int8_input: str
-    float_kernel: Array
-    int8_kernel: Array
-    float_bias: Array
+    input: str
+    kernel_error: Array
+    bias_error: Array
     bias_scales: Array
 
 
@@ -65,82 +68,68 @@ def correct_biases(float_model: bytes, int8_model: bytes, samples: Mapping[str, 
     Raises CalibrationError for samples that do not fit.
     """
     flat, original = FlatModel(int8_model), FlatModel(float_model)
+    samples = {name: values[:MOST_SAMPLES] for name, values in samples.items()}
     layers = _layers(original, flat)
-    reference = _observe(float_model, samples, np.float32, {layer.float_input for layer in layers}, original)
-    plain = _observe(int8_model, samples, np.int8, {layer.int8_input for layer in layers}, flat)
-    before = {layer.op: _bias(flat, layer) for layer in layers}
-    best = int8_model, _distance(reference.outputs, plain.outputs)
-    error_before = best[1]
-    seen = reference.means
-    for number in range(1 + ROUNDS):
-        for layer in layers:
-            own = layer.float_input if number == 0 else layer.int8_input
-            if layer.float_input in reference.means and own in seen:
-                _correct(original, flat, layer, reference.means[layer.float_input], seen[own])
-        made = flat.to_bytes()
-        found = _observe(made, samples, np.int8, {layer.int8_input for layer in layers}, flat)
-        seen, error = found.means, _distance(reference.outputs, found.outputs)
-        if error < best[1]:
-            best = made, error
-    after = FlatModel(best[0])
-    changed = tuple(layer.op for layer in layers if not np.array_equal(_bias(after, layer), before[layer.op]))
-    return Corrected(best[0], changed, error_before, best[1])
-
-
-@dataclass(frozen=True)
-class _Observed:
-    """The mean of each watched activation over the samples, and the model's outputs, one array each."""
-
-    means: Means
-    outputs: list[Array]
+    means, reference = _observe(original, float_model, samples, {layer.input for layer in layers})
+    before = {layer.op: _bias(flat, layer.op) for layer in layers}
+    for layer in layers:
+        if layer.input in means:
+            _correct(flat, layer, means[layer.input])
+    corrected = flat.to_bytes()
+    errors = [_error(reference, _outputs(tflite, samples)) for tflite in (int8_model, corrected)]
+    if errors[1] >= errors[0]:
+        return Corrected(int8_model, (), errors[0], errors[0])
+    changed = tuple(op for op, bias in before.items() if not np.array_equal(_bias(flat, op), bias))
+    return Corrected(corrected, changed, errors[0], errors[1])
 
 
 def _observe(
-    model: bytes, samples: Mapping[str, Array], dtype: type[np.generic], names: set[str], flat: FlatModel
-) -> _Observed:
-    sums: Means = {}
-    counts: dict[str, int] = {}
+    flat: FlatModel, float_model: bytes, samples: Mapping[str, Array], names: set[str]
+) -> tuple[dict[str, Array], list[Array]]:
+    """The mean of each activation in ``names`` over the runs, and the model's outputs, one array each."""
+    sums: dict[str, Array] = {}
+    runs: Counter[str] = Counter()
     outputs: dict[str, list[Array]] = {flat.name(int(i)): [] for i in flat.graph.outputs}
-    grids = {flat.name(i): _grid(flat, i) for i in range(len(flat.graph.tensors))}
 
     def add(name: str, values: Array) -> None:
-        real = values.astype(np.float64)
-        grid = grids[name]
-        if grid is not None:
-            real = (real - grid[1]) * grid[0]
-        if name in names:
-            sums[name] = sums[name] + real if name in sums else real
-            counts[name] = counts.get(name, 0) + 1
         if name in outputs:
-            outputs[name].append(real)
+            outputs[name].append(values)
+        if name in names:
+            np.add(sums.setdefault(name, np.zeros(values.shape)), values, out=sums[name])
+            runs[name] += 1
 
-    fitted = _fitted(model, samples)
-    for kind in {dtype, *(np.dtype(flat.dtype(int(i))).type for i in flat.graph.outputs)}:
-        watch_activations(model, fitted, add, names=names | set(outputs), dtype=kind)
-    # A model that takes several samples in one run has them in its first dimension.
-    means = {name: total / counts[name] for name, total in sums.items()}
-    return _Observed(means, [np.stack(values) for values in outputs.values() if values])
-
-
-def _grid(flat: FlatModel, tensor: int) -> tuple[float, int] | None:
-    quantization = flat.graph.tensors[tensor].quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) != 1:
-        return None
-    zero_points = quantization.zeroPoint
-    return float(quantization.scale[0]), int(zero_points[0]) if zero_points is not None and len(zero_points) else 0
+    watch_activations(float_model, samples, add, names=names | set(outputs))
+    means = {name: np.asarray(total / runs[name]) for name, total in sums.items()}
+    return means, [np.stack(values) for values in outputs.values() if values]
 
 
-def _fitted(model: bytes, samples: Mapping[str, Array]) -> dict[str, Array]:
-    """The samples as the model's inputs take them: on their grid where those are integers with a scale."""
+def _outputs(int8_model: bytes, samples: Mapping[str, Array]) -> list[Array]:
+    """The float outputs of every run of a quantized model, one array each."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=model)
-    keys = list(interpreter.get_signature_list())
-    details = interpreter.get_signature_runner(keys[0]).get_input_details() if len(keys) == 1 else {}
-    by_name = details or {str(raw["name"]): raw for raw in interpreter.get_input_details()}
-    if len(samples) == len(by_name) == 1:
-        by_name = dict.fromkeys(samples, next(iter(by_name.values())))
-    return {name: _quantized(values, by_name[name]) if name in by_name else values for name, values in samples.items()}
+    interpreter = Interpreter(model_content=int8_model)
+    interpreter.allocate_tensors()
+    ends = [raw for raw in interpreter.get_output_details() if raw["dtype"] in _REAL]
+    found: list[list[Array]] = [[] for _ in ends]
+    for feed in feed_batches(interpreter, _fitted(interpreter, samples)):
+        for index, values in feed.items():
+            interpreter.set_tensor(index, values)
+        interpreter.invoke()
+        for seen, raw in zip(found, ends, strict=True):
+            seen.append(_real(interpreter.get_tensor(raw["index"]), raw))
+    return [np.stack(values) for values in found]
+
+
+def _real(values: Array, raw: Mapping[str, Any]) -> Array:
+    scale, zero_point = raw["quantization"]
+    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values
+
+
+def _fitted(interpreter: Any, samples: Mapping[str, Array]) -> dict[str, Array]:
+    """The samples as the model's inputs take them: on their grid where those are integers with a scale."""
+    details = {int(raw["index"]): raw for raw in interpreter.get_input_details()}
+    inputs = input_indices(interpreter, samples)
+    return {name: _quantized(values, details[inputs[name]]) for name, values in samples.items()}
 
 
 def _quantized(values: Array, raw: Mapping[str, Any]) -> Array:
@@ -152,12 +141,12 @@ def _quantized(values: Array, raw: Mapping[str, Any]) -> Array:
     return np.asarray(np.clip(levels, limits.min, limits.max).astype(raw["dtype"]))
 
 
-def _distance(reference: list[Array], outputs: list[Array]) -> float:
-    return float(np.mean([np.mean((a - b) ** 2) for a, b in zip(reference, outputs, strict=True)]))
+def _error(reference: list[Array], outputs: list[Array]) -> float:
+    return float(np.mean([np.mean((a - b) ** 2, dtype=np.float64) for a, b in zip(reference, outputs, strict=True)]))
 
 
 def _layers(original: FlatModel, flat: FlatModel) -> list[_Layer]:
-    """The layers of both models with an int8 kernel and an int32 bias of their own in one of them."""
+    """The layers of both models with an int8 kernel and an int32 bias in one of them."""
     by_name = {original.name(original.outputs(op)[0]): op for op in original.producers.values()}
     found = []
     for op in range(len(flat.graph.operators)):
@@ -181,29 +170,27 @@ def _layer(original: FlatModel, other: int, flat: FlatModel, op: int) -> _Layer 
     raw = flat.graph.tensors[operands[1]].quantization
     shape = [1] * kernel.ndim
     shape[int(raw.quantizedDimension)] = -1
+    scales = np.asarray(raw.scale, np.float64).reshape(shape)
+    bias_scales = np.asarray(flat.graph.tensors[operands[2]].quantization.scale, np.float64)
     return _Layer(
         op,
         original.name(float_operands[0]),
-        flat.name(operands[0]),
-        float_kernel.astype(np.float64),
-        kernel * np.asarray(raw.scale, np.float64).reshape(shape),
-        np.zeros(bias.size) if given is None else given.astype(np.float64),
-        np.asarray(flat.graph.tensors[operands[2]].quantization.scale, np.float64),
+        float_kernel.astype(np.float64) - kernel * scales,
+        (0.0 if given is None else given.astype(np.float64)) - bias * bias_scales,
+        bias_scales,
     )
 
 
-def _bias(flat: FlatModel, layer: _Layer) -> Array:
-    values = flat.constant(flat.inputs(layer.op)[2])
+def _bias(flat: FlatModel, op: int) -> Array:
+    values = flat.constant(flat.inputs(op)[2])
     assert values is not None
     return values
 
 
-def _correct(original: FlatModel, flat: FlatModel, layer: _Layer, mean: Array, int8_mean: Array) -> None:
+def _correct(flat: FlatModel, layer: _Layer, mean: Array) -> None:
     """Shift the bias by what the layer's outputs are off in the mean."""
-    bias = _bias(flat, layer)
-    wanted = _mean_output(flat, layer.op, layer.float_kernel, mean) + layer.float_bias
-    given = _mean_output(flat, layer.op, layer.int8_kernel, int8_mean) + bias * layer.bias_scales
-    shifted = np.rint(bias + (wanted - given) / layer.bias_scales)
+    error = _mean_output(flat, layer.op, layer.kernel_error, mean) + layer.bias_error
+    shifted = np.rint(_bias(flat, layer.op) + error / layer.bias_scales)
     flat.set_operand(layer.op, 2, np.clip(shifted, _INT32.min, _INT32.max).astype(np.int32))
 
 

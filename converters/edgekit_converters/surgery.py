@@ -18,21 +18,26 @@ from .model_card import read_model_card
 __all__ = ["FlatModel"]
 
 Array = npt.NDArray[Any]
+ALIGNMENT = 16
+LARGEST_BYTES = 2**31 - 1
 
 
 class FlatModel:
-    """The object tree of ``tflite``; raises ModelFileError for bytes that are none, TechniqueError near 2 GB."""
+    """The object tree of ``tflite``; raises ModelFileError for bytes that are none, TechniqueError beyond 2 GB."""
 
     def __init__(self, tflite: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
         read_model_card(tflite)
-        self.model = schema.ModelT.InitFromPackedBuf(tflite, 0)
-        if any((buffer.offset or 0) > 1 for buffer in self.model.buffers):
+        if len(tflite) > LARGEST_BYTES:
             raise TechniqueError(
-                "expected a model that holds its weights in its flatbuffer, got one with weights behind it (as models near "
-                "2 GB are): leave out this option"
+                f"expected a model of at most 2 GB to change, got {len(tflite)} bytes: leave out this option"
             )
+        self.model = schema.ModelT.InitFromPackedBuf(tflite, 0)
+        for buffer in self.model.buffers:
+            if (buffer.offset or 0) > 1:  # behind the flatbuffer, where large models have their constants
+                buffer.data = np.frombuffer(tflite, np.uint8, buffer.size, buffer.offset)
+                buffer.offset = buffer.size = 0
         self.graph = self.model.subgraphs[0]
         self._names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
         self._dtypes = {
@@ -47,10 +52,13 @@ class FlatModel:
         self.ends = {int(i) for i in (*self.graph.inputs, *self.graph.outputs)}
 
     def to_bytes(self) -> bytes:
-        """The file of the tree as it is now."""
+        """The file of the tree as it is now, its constants aligned as the schema wants them (which Pack forgets)."""
         import flatbuffers
 
-        builder = flatbuffers.Builder(1 << 20)
+        def start_vector(builder: Any, size: int, count: int, alignment: int) -> Any:
+            return flatbuffers.Builder.StartVector(builder, size, count, ALIGNMENT if size == 1 else alignment)
+
+        builder = type("Aligned", (flatbuffers.Builder,), {"StartVector": start_vector})(1 << 20)
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
 

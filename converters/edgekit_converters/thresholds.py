@@ -12,17 +12,17 @@ What leaves the model, and what a softmax or an argmax compares, is never clippe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .calibrate import Ranges, collect_ranges, ensure_finite, watch_activations
+from .calibrate import Ranges, ensure_finite, watch_activations
 from .surgery import FlatModel
 
-__all__ = ["Histogram", "clip", "collect_histograms", "find_ranges", "ranges_of"]
+__all__ = ["Histogram", "clip", "collect_histograms", "histogram_of", "ranges_of"]
 
 Array = npt.NDArray[Any]
 BINS = 4096
@@ -42,7 +42,8 @@ _SAME_SCALE = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "SLIC
 class Histogram:
     """The values of one activation: extremes, how many are exactly 0, and the others in bins of equal width.
 
-    Bin ``i`` of ``counts`` holds values from ``(first + i) * width`` up to the next; ``width`` is a power of two.
+    Bin ``i`` of ``counts`` holds values from ``(first + i) * width`` up to the next; ``width`` is a power of two, and the
+    bins reach from the lowest value to the highest, and to 0, which every range of int8 includes.
     """
 
     low: float
@@ -51,18 +52,6 @@ class Histogram:
     width: float
     first: int
     counts: npt.NDArray[np.int64]
-
-
-def find_ranges(
-    float_model: bytes, samples: Mapping[str, Array], calibration: str, *, percentile: float = 99.99
-) -> Ranges:
-    """The ranges of every float activation by ``calibration`` (minmax, percentile, mse or entropy), by tensor name.
-
-    Raises CalibrationError when the samples do not fit the model or its activations are not finite.
-    """
-    if calibration == "minmax":
-        return collect_ranges(float_model, samples)
-    return ranges_of(float_model, collect_histograms(float_model, samples), calibration, percentile=percentile)
 
 
 def collect_histograms(float_model: bytes, samples: Mapping[str, Array], *, threads: int = 2) -> dict[str, Histogram]:
@@ -77,10 +66,18 @@ def collect_histograms(float_model: bytes, samples: Mapping[str, Array], *, thre
     return {name: one.frozen() for name, one in growing.items()}
 
 
+def histogram_of(batches: Iterable[Array]) -> Histogram:
+    """The histogram of one activation given as its values in each run, of the same shape; all finite."""
+    growing = _Growing()
+    for values in batches:
+        growing.add(values)
+    return growing.frozen()
+
+
 def ranges_of(
     float_model: bytes, histograms: Mapping[str, Histogram], calibration: str, *, percentile: float = 99.99
 ) -> Ranges:
-    """What ``find_ranges`` gives, from histograms collected before."""
+    """The range of every activation by ``calibration`` (minmax, percentile, mse or entropy), by tensor name."""
     whole = _never_clipped(FlatModel(float_model))
     return {
         name: (found.low, found.high) if name in whole else clip(found, calibration, percentile=percentile)
@@ -110,10 +107,9 @@ class _Growing:
         self.counts = np.zeros(0, np.int64)
 
     def add(self, values: Array) -> None:
-        low, high = float(values.min()), float(values.max())
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.low = float(np.minimum(self.low, values.min()))  # unlike min(), it keeps a NaN
+        self.high = float(np.maximum(self.high, values.max()))
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            self.low = math.nan
             return
         flat = _sampled(values, self.runs)
         self.runs += 1
@@ -125,20 +121,21 @@ class _Growing:
             self.counts += np.bincount(bins, minlength=self.counts.size)
 
     def frozen(self) -> Histogram:
+        """What was counted so far."""
         return Histogram(self.low, self.high, self.zeros, self.width, self.first, self.counts)
 
     def _cover(self) -> None:
-        """Make the bins cover the extremes, each as narrow as BINS of them allow."""
+        """Make the bins cover the extremes and 0, each as narrow as BINS of them allow."""
+        low, high = min(self.low, 0.0), max(self.high, 0.0)
         if not self.width:
-            widest = max(self.high - self.low, abs(self.high) * 1e-6, _TINY)
-            self.width = 2.0 ** math.ceil(math.log2(widest / BINS))
-            self.first = math.floor(self.low / self.width)
-        while math.floor(self.high / self.width) - math.floor(self.low / self.width) >= BINS:
+            self.width = 2.0 ** math.ceil(math.log2(max(high - low, _TINY) / BINS))
+            self.first = math.floor(low / self.width)
+        while math.floor(high / self.width) - math.floor(low / self.width) >= BINS:
             self.counts = np.concatenate([np.zeros(self.first % 2, np.int64), self.counts])
             self.counts = np.pad(self.counts, (0, self.counts.size % 2)).reshape(-1, 2).sum(axis=1)
             self.first //= 2
             self.width *= 2
-        first, last = math.floor(self.low / self.width), math.floor(self.high / self.width)
+        first, last = math.floor(low / self.width), math.floor(high / self.width)
         after = max(0, last + 1 - (self.first + self.counts.size))
         self.counts = np.pad(self.counts, (max(0, self.first - first), after))
         self.first = min(self.first, first)
@@ -175,12 +172,9 @@ def _percentile(histogram: Histogram, percentile: float) -> tuple[float, float]:
 
 def _with_zeros(histogram: Histogram) -> tuple[Array, Array]:
     """Edges and counts of the bins, with what is exactly 0 in the bin that begins there."""
-    first, counts = histogram.first, histogram.counts
-    before, after = max(0, first), max(0, 1 - (first + counts.size))
-    counts = np.pad(counts, (before, after))
-    first -= before
-    counts[-first] += histogram.zeros
-    return (first + np.arange(counts.size + 1)) * histogram.width, counts
+    counts = histogram.counts.copy()
+    counts[-histogram.first] += histogram.zeros
+    return (histogram.first + np.arange(counts.size + 1)) * histogram.width, counts
 
 
 def _search(histogram: Histogram, losses: Any) -> tuple[float, float]:
@@ -226,7 +220,8 @@ def _divergences(values: Array, counts: Array, lows: Array, highs: Array) -> Arr
     """KL divergence of what the levels of each range tell of the values from what was there.
 
     The reference is the histogram with what is outside put into its outermost bins inside, as clipping does; the other
-    spreads each level's own count, without what was clipped, evenly over the bins of that level.
+    spreads each level's own count, without what was clipped, evenly over the bins of that level. It is not scaled up
+    for what was clipped: with all but a few bins gone, what is left would resemble itself.
     """
     scales, zero_points = _grid(lows, highs)
     return np.array(
@@ -245,5 +240,4 @@ def _divergence(values: Array, counts: Array, scale: float, zero_point: float) -
     reference[-1] += counts[end:].sum()
     levels = (np.clip(np.rint(inside / scale) + zero_point, -128, 127) + 128).astype(np.int64)
     spread = (np.bincount(levels, kept, LEVELS) / np.maximum(np.bincount(levels, minlength=LEVELS), 1))[levels]
-    p, q = reference / reference.sum(), spread / spread.sum()
-    return float(np.sum(p * np.log(p / q)))
+    return float(np.sum(reference * np.log(reference / spread)) / counts.sum())
