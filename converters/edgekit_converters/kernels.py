@@ -141,7 +141,11 @@ def accepts_positions(wrapper_type: type) -> type:
     class Positional(wrapper_type):  # type: ignore[misc]
         def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             names = list(inspect.signature(self.layer.call).parameters)[1:]
-            return super().call(inputs, **dict(zip(names, args, strict=False)), **kwargs)
+            known = {name: value for name, value in kwargs.items() if name in (*names, "training")}
+            return super().call(inputs, **dict(zip(names, args, strict=False)), **known)
+
+        def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+            return self.layer.compute_mask(inputs, mask)
 
     return Positional
 
@@ -197,4 +201,5 @@ def _is_model(layer: Any) -> bool:
 
 def _named(wrapper: Any, layer: Any) -> Any:
     wrapper._name = layer.name
+    wrapper.supports_masking = layer.supports_masking
     return wrapper

@@ -53,7 +53,8 @@ class PruneSettings:
     ``schedule``: ``polynomial`` prunes more and more from ``begin`` to ``end``, fractions of the run; ``constant`` all at
     ``begin``. Masks are renewed every ``frequency`` steps. ``pattern``: ``unstructured``, ``m:n`` (m zeros in every n
     consecutive input channels, which sets the sparsity itself) or ``block:HxW`` (blocks of the kernel seen as a matrix of
-    inputs by outputs). ``scope``: ``layer`` prunes each layer to the sparsity, ``global`` puts one threshold over all.
+    inputs by outputs). ``scope``: ``global`` puts one threshold over all layers, which takes most where most is to spare
+    (the default without a pattern); ``layer`` prunes each layer to the sparsity (the only one with a pattern).
     ``layers`` gives layers by name or glob a sparsity of their own; 0 leaves one alone. Depthwise kernels are few and
     dear: they are pruned only when named.
     """
@@ -64,13 +65,14 @@ class PruneSettings:
     end: float = 0.5
     frequency: int | None = None
     pattern: str = "unstructured"
-    scope: str = "layer"
+    scope: str | None = None
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises TechniqueError for values out of range, with the valid ones."""
         _check_choice("schedule", self.schedule, SCHEDULES)
-        _check_choice("scope", self.scope, SCOPES)
+        if self.scope is not None:
+            _check_choice("scope", self.scope, SCOPES)
         if not 0 <= self.begin < self.end <= 1:
             raise TechniqueError(
                 f"expected fractions of the run with 0 <= begin < end <= 1, got begin {self.begin} and end {self.end}"
@@ -85,22 +87,20 @@ class PruneSettings:
 
     def _check_pattern(self) -> None:
         fixed = self.m_of_n
+        if self.pattern != "unstructured" and fixed is None and self.block is None:
+            raise TechniqueError(
+                f"expected the pattern unstructured, m:n with 0 < m < n (such as 2:4) or block:HxW (such as block:1x4), "
+                f"got {self.pattern!r}"
+            )
+        if self.pattern != "unstructured" and self.scope == "global":
+            raise TechniqueError(f"expected the scope 'layer' with the pattern {self.pattern}, got 'global'")
         if fixed is None:
-            if self.pattern != "unstructured" and self.block is None:
-                raise TechniqueError(
-                    f"expected the pattern unstructured, m:n with 0 < m < n (such as 2:4) or block:HxW (such as block:1x4), "
-                    f"got {self.pattern!r}"
-                )
-            if self.block and self.scope == "global":
-                raise TechniqueError("expected the scope 'layer' for a block pattern, got 'global'")
             return
         zeros, group = fixed
         if self.sparsity is not None and not math.isclose(self.sparsity, zeros / group):
             raise TechniqueError(
                 f"expected no sparsity, or {zeros / group:g}, with the pattern {self.pattern}, got {self.sparsity}"
             )
-        if self.scope == "global":
-            raise TechniqueError(f"expected the scope 'layer' with the pattern {self.pattern}, got 'global'")
 
     @property
     def m_of_n(self) -> tuple[int, int] | None:
@@ -212,7 +212,7 @@ def _goals(model: Any, settings: PruneSettings) -> tuple[dict[str, float], dict[
             left[name] = why
         else:
             goals[name] = named.get(name, settings.target)
-    if settings.scope == "global":
+    if settings.pattern == "unstructured" and settings.scope != "layer":
         free = {name: layers[name] for name in goals if name not in named}
         goals.update(_global_goals(free, settings))
     return goals, left

@@ -110,7 +110,8 @@ def _member(scaled: Array, values: Array) -> Array:
     """Which numbers are in ``values``, to float32 rounding."""
     if not len(values):
         return np.zeros(scaled.shape, bool)
-    return np.abs(scaled - values[_nearest(scaled, values)]) <= TOLERANCE * np.abs(scaled)
+    member: Array = np.abs(scaled - values[_nearest(scaled, values)]) <= TOLERANCE * np.abs(scaled)
+    return member
 
 
 def _best_code(book: Codebook) -> float:
