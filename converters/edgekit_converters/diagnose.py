@@ -2,8 +2,9 @@
 would win, measured.
 
 The error of a layer's output includes what its inputs bring along; a wide range or skewed channels hurt the layers that
-read them. So no figure of one tensor tells who is guilty: what does is a model made anew without that layer's
-quantization, and how much nearer its outputs are to the float model's.
+read them. So no figure of one tensor tells who is guilty. What does are models made anew: one with that layer alone in
+int8, whose outputs are wrong by what it does (its blame; several guilty layers cannot hide behind each other), and one with
+all but that layer in int8, whose outputs are nearer to the float model's (its win).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _PASSED = frozenset(
 _POOLED = frozenset({"MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "SPLIT"})
 WORTH_DB = 0.25
 NO_TIME = "not measured: the time was spent on layers with more error"
+NOT_ASKED = "not measured: it was not asked for"
 NO_FLOATS = "not measured: it computes with integers in the float model too"
 
 
@@ -55,6 +57,11 @@ class Win:
     reason: str = ""
 
     @property
+    def asked(self) -> bool:
+        """Whether it was measured, or at least why not is known."""
+        return self.sqnr_db is not None or bool(self.reason)
+
+    @property
     def value(self) -> float:
         """The gain in dB, 0 where nothing was measured."""
         return 0.0 if self.sqnr_db is None else self.sqnr_db
@@ -67,8 +74,10 @@ class LayerDiagnosis:
     ``op_indices`` are those of its operators in subgraph 0 of the float model that can be kept in float, as
     ``QuantizeOptions.keep_float`` takes them. ``output`` is the fidelity of its last operator's output, ``inherited`` the
     largest channel noise of its inputs, and ``added`` what it has more than those (each from 0 to 1: see
-    ``TensorFidelity.noise``). ``win`` is that of the layer alone in float32, ``win_joint`` with the layers that read it,
-    ``win_int16`` that of the layer and those at int16. ``rank`` 1 is the guiltiest.
+    ``TensorFidelity.noise``). ``alone`` is noise / signal at the model's outputs with only this layer in int8, None where
+    that was not measured; ``guilt`` what of it is not the tensor it reads, for which the layer before is blamed. ``win`` is
+    that of the layer alone in float32, ``win_joint`` with the layers that read it, ``win_int16`` that of the layer and
+    those at int16. ``readers`` are the operators that read it. ``rank`` 1 is the guiltiest.
     """
 
     layer: str
@@ -77,6 +86,9 @@ class LayerDiagnosis:
     output: TensorFidelity | None
     inherited: float
     added: float
+    readers: tuple[int, ...] = ()
+    alone: float | None = None
+    guilt: float | None = None
     win: Win = field(default_factory=Win)
     win_joint: Win = field(default_factory=Win)
     win_int16: Win = field(default_factory=Win)
@@ -84,14 +96,23 @@ class LayerDiagnosis:
 
     @property
     def keep(self) -> tuple[int, ...]:
-        """The operators worth keeping in float for this layer's sake; none when that was measured to win nothing.
+        """The operators to keep at a higher precision for this layer's sake; none when it is not guilty.
 
-        With those that read it only where that wins WORTH_DB more: they slow the model down.
+        With those that read it where that wins clearly more, or where rounding its output is most of its error: between
+        them that output stays in int8 otherwise.
         """
-        if self.win.sqnr_db is None and self.win_joint.sqnr_db is None:
-            return self.op_indices if self.added > 0 and self.win.reason == NO_TIME else ()
         best = self.win_joint if self.win_joint.value > self.win.value + WORTH_DB else self.win
-        return best.op_indices if best.value >= WORTH_DB else ()
+        if best.value >= WORTH_DB:
+            return best.op_indices
+        if not self.op_indices or (self.guilt is None and self.added <= 0) or self.guilt == 0:
+            return ()
+        return tuple(sorted({*self.op_indices, *self.readers})) if self.grid_share > 0.5 else self.op_indices
+
+    @property
+    def grid_share(self) -> float:
+        """Which part of the error of its output is that of rounding to its grid, from 0 to 1."""
+        seen = self.output
+        return 0.0 if seen is None or not seen.noise or not seen.grid_noise else min(1.0, seen.grid_noise / seen.noise)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: an infinite or unknown figure is null, and why no win is known is in ``notes``."""
@@ -108,6 +129,7 @@ class LayerDiagnosis:
             "grid_noise": seen and seen.grid_noise,
             "inherited_noise": self.inherited,
             "added_noise": self.added,
+            "alone_sqnr_db": -10 * math.log10(self.alone) if self.alone else None,
             "range": seen and {"min": seen.low, "max": seen.high, "p0.01": seen.low_tail, "p99.99": seen.high_tail},
             "int8_range": seen and _grid_json(seen.grid),
             "clipped_share": seen and seen.clipped,
@@ -127,7 +149,7 @@ class Diagnosis:
     """All layers in graph order, and the two models they were compared in.
 
     ``output_sqnr_db`` is the mean over the float outputs, None when it is infinite or there are none; the accuracies
-    need labels. ``measured`` counts the layers whose wins were measured within the time.
+    need labels. ``blamed`` and ``measured`` count the layers whose blame and whose wins were measured within the time.
     """
 
     layers: tuple[LayerDiagnosis, ...]
@@ -136,6 +158,7 @@ class Diagnosis:
     float_accuracy: float | None
     int8_accuracy: float | None
     agreement: float | None
+    blamed: int
     measured: int
     seconds: float
     precision: str = "int8"
@@ -145,8 +168,13 @@ class Diagnosis:
         """As JSON values, the layers in graph order."""
         facts = {name: value for name, value in vars(self).items() if name != "layers"}
         named = {index: layer.layer for layer in self.layers for index in layer.op_indices}
+        whole = sum(layer.guilt or 0.0 for layer in self.layers)
         layers = [
-            {**layer.to_dict(), "keep_layers": list(dict.fromkeys(named[index] for index in layer.keep))}
+            {
+                **layer.to_dict(),
+                "blame": layer.guilt / whole if layer.guilt is not None and whole > 0 else layer.guilt,
+                "keep_layers": list(dict.fromkeys(named[index] for index in layer.keep)),
+            }
             for layer in self.layers
         ]
         return {**facts, "options": dict(self.options), "layers": layers}
@@ -161,6 +189,7 @@ def diagnose(
     precision: str = "int8",
     measured_on: Mapping[str, Array] | None = None,
     labels: Array | None = None,
+    wins: bool = True,
     budget_s: float | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -168,8 +197,8 @@ def diagnose(
 
     ``samples`` calibrate; errors and wins are measured on ``measured_on`` (by default the same), whose integer ``labels``
     of shape (N,) give accuracies. ``layers`` names the layer of every operator, as the export does; without it the
-    scopes in the file do. Wins are measured from the layer with most error on until ``budget_s`` seconds are spent; None
-    measures all.
+    scopes in the file do. Blame is measured from the layer that adds most error on, for half of ``budget_s`` seconds, and
+    then wins, from the guiltiest on; None measures all. Without ``wins`` all the time is for blame, which ranks.
 
     Raises CalibrationError for samples that do not fit, PromiseError when the model cannot be quantized, and
     UnsupportedModelError when it is none to quantize.
@@ -181,28 +210,24 @@ def diagnose(
         raise CalibrationError(
             f"expected the layer of each of the {len(bench.card.ops)} operators, got {len(names)} names: leave layers out"
         )
-    groups = list(_groups(bench.card, names))
-    found = _compared(bench, groups)
-    order = sorted(range(len(groups)), key=lambda i: (-found[i].added, i))
-    measured = 0
-    for place, number in enumerate(order):
-        spent = time.perf_counter() - started
-        if budget_s is not None and spent * (1 + 1 / (place + 1)) > budget_s:
-            break
-        if progress is not None:
-            progress(place, len(order), found[number].layer)
-        found[number] = _with_wins(bench, found[number])
-        measured += 1
-    for number in order[measured:]:
-        found[number] = _unmeasured(found[number], NO_TIME)
+    clock = _Clock(started, budget_s, progress)
+    compared = _compared(bench, list(_groups(bench.card, names)))
+    found, blamed = _each(
+        compared, clock.until(0.5 if wins else 1.0), lambda layer: replace(layer, alone=bench.alone(layer.op_indices))
+    )
+    found, measured = _ranked(bench.card, found), 0
+    if wins:
+        found, measured = _each(found, clock.until(1.0), lambda layer: _with_wins(bench, layer))
+    found = [layer if layer.win.asked else _unmeasured(layer, NO_TIME if wins else NOT_ASKED) for layer in found]
     base = bench.base
     return Diagnosis(
-        layers=_ranked(found),
+        layers=tuple(_ranked(bench.card, found)),
         samples=bench.count,
         output_sqnr_db=_finite(base.sqnr_db),
         float_accuracy=bench.reference_accuracy,
         int8_accuracy=base.accuracy,
         agreement=bench.agreement,
+        blamed=blamed,
         measured=measured,
         seconds=time.perf_counter() - started,
         precision=precision,
@@ -214,7 +239,7 @@ def rank_layers(diagnosis: Diagnosis | Mapping[str, Any]) -> list[tuple[int, ...
     """Groups of operator indices to keep at a higher precision, the guiltiest first; also from a diagnosis as JSON.
 
     A group is the layer alone, or with the layers that read it where only that wins more. Layers without a measured win
-    follow by the error they add; those that win nothing are left out.
+    follow by the error they add; those that are not guilty are left out.
     """
     raw = diagnosis.to_dict() if isinstance(diagnosis, Diagnosis) else diagnosis
     by_guilt = sorted(raw["layers"], key=lambda layer: int(layer["rank"]))
@@ -223,10 +248,35 @@ def rank_layers(diagnosis: Diagnosis | Mapping[str, Any]) -> list[tuple[int, ...
 
 
 @dataclass(frozen=True)
+class _Clock:
+    """When which part of the time is spent; tells ``progress`` of what is done of it."""
+
+    started: float
+    budget_s: float | None
+    progress: Progress | None
+
+    def until(self, share: float) -> Callable[[int, int, str], bool]:
+        """Whether there is time for one more of what takes as long as those before, within ``share`` of the time."""
+        began = time.perf_counter()
+
+        def enough(done: int, total: int, text: str) -> bool:
+            now = time.perf_counter()
+            each = (now - began) / done if done else 0.0
+            if self.budget_s is not None and now - self.started + each > share * self.budget_s:
+                return False
+            if self.progress is not None:
+                self.progress(done, total, text)
+            return True
+
+        return enough
+
+
+@dataclass(frozen=True)
 class _Score:
-    """How near a model's answers are to the float model's, in dB, and how right they are."""
+    """How near a model's answers are to the float model's, in dB and as noise / signal, and how right they are."""
 
     sqnr_db: float | None
+    noise: float | None
     accuracy: float | None
 
 
@@ -275,6 +325,17 @@ class _Bench:
     def reference_accuracy(self) -> float | None:
         """Of the float model."""
         return _accuracy(self.reference, self.labels)
+
+    def alone(self, ops: Sequence[int]) -> float | None:
+        """Noise / signal at the outputs with only these operators in int8; None where that cannot be made."""
+        floats = {item.index for item in self.card.tensors if not item.constant and item.dtype == "float32"}
+        others = [op.index for op in self.card.ops if op.index not in ops and {*op.inputs, *op.outputs} & floats]
+        if not ops:
+            return None
+        try:
+            return _score(self.reference, answers(self.make(others, ()), self.inputs), None).noise
+        except ConverterError:
+            return None
 
     def win(self, keep_float: Sequence[int] = (), keep_int16: Sequence[int] = ()) -> Win:
         """What keeping these operators wins; a model that cannot be made is the reason."""
@@ -326,15 +387,30 @@ def _compared(bench: _Bench, groups: Sequence[tuple[str, list[OpCard]]]) -> list
         inherited = max((seen[index].noise or 0.0 for index in read if index in seen), default=0.0)
         noise = (output.noise if output is not None else None) or 0.0
         kept = tuple(op.index for op in ops if {*op.inputs, *op.outputs} & variable)
-        types = tuple(op.type for op in ops)
-        found.append(LayerDiagnosis(name, types, kept, output, inherited, max(0.0, noise - inherited)))
+        types, readers = tuple(op.type for op in ops), tuple(sorted(_readers(bench.card, kept)))
+        found.append(LayerDiagnosis(name, types, kept, output, inherited, max(0.0, noise - inherited), readers))
     return found
+
+
+def _each(
+    layers: Sequence[LayerDiagnosis],
+    enough: Callable[[int, int, str], bool],
+    measure: Callable[[LayerDiagnosis], LayerDiagnosis],
+) -> tuple[list[LayerDiagnosis], int]:
+    """The layers, measured from the guiltiest on as long as there is time, and how many were."""
+    found = list(layers)
+    order = sorted(range(len(found)), key=lambda i: _by_guilt(found[i], i))
+    for place, number in enumerate(order):
+        if not enough(place, len(order), found[number].layer):
+            return found, place
+        found[number] = measure(found[number])
+    return found, len(found)
 
 
 def _with_wins(bench: _Bench, layer: LayerDiagnosis) -> LayerDiagnosis:
     if not layer.op_indices:
         return _unmeasured(layer, NO_FLOATS)
-    joint = tuple(sorted({*layer.op_indices, *_readers(bench.card, layer.op_indices)}))
+    joint = tuple(sorted({*layer.op_indices, *layer.readers}))
     alone = bench.win(keep_float=layer.op_indices)
     both = bench.win(keep_float=joint) if joint != layer.op_indices else alone
     return replace(layer, win=alone, win_joint=both, win_int16=bench.win(keep_int16=joint))
@@ -358,23 +434,40 @@ def _readers(card: ModelCard, ops: Sequence[int]) -> set[int]:
     return found - set(ops)
 
 
-def _ranked(found: Sequence[LayerDiagnosis]) -> tuple[LayerDiagnosis, ...]:
-    """With ranks: by what the better of the two wins in float is, then by the error added."""
-    order = sorted(
-        range(len(found)), key=lambda i: (-max(found[i].win.value, found[i].win_joint.value), -found[i].added, i)
-    )
+def _ranked(card: ModelCard, layers: Sequence[LayerDiagnosis]) -> list[LayerDiagnosis]:
+    """With guilt and ranks: by guilt where it was measured, then by the error added."""
+    maker = {index: layer for layer in layers for op in layer.op_indices for index in card.ops[op].outputs}
+    judged = [replace(layer, guilt=_guilt(card, layer, maker)) for layer in layers]
+    order = sorted(range(len(judged)), key=lambda i: _by_guilt(judged[i], i))
     ranks = {number: place + 1 for place, number in enumerate(order)}
-    return tuple(replace(layer, rank=ranks[number]) for number, layer in enumerate(found))
+    return [replace(layer, rank=ranks[number]) for number, layer in enumerate(judged)]
+
+
+def _by_guilt(layer: LayerDiagnosis, place: int) -> tuple[bool, float, float, int]:
+    return layer.guilt is None, -(layer.guilt or 0.0), -layer.added, place
+
+
+def _guilt(card: ModelCard, layer: LayerDiagnosis, maker: Mapping[int, LayerDiagnosis]) -> float | None:
+    """What the layer does alone, less what is the doing of a tensor it reads: that of rounding it, at most."""
+    if layer.alone is None:
+        return None
+    read = {index for op in layer.op_indices for index in card.ops[op].inputs}
+    before = [maker[index] for index in read if index in maker and maker[index] is not layer]
+    theirs = max((item.grid_share * min(item.alone or 0.0, layer.alone) for item in before), default=0.0)
+    return max(0.0, layer.alone - theirs)
 
 
 def _score(reference: Sequence[Array], outputs: Sequence[Array], labels: Array | None) -> _Score:
-    ratios = [
-        sqnr_db(float(np.square(x, dtype=np.float64).sum()), float(np.square(x - q, dtype=np.float64).sum()))
+    sums = [
+        (float(np.square(x, dtype=np.float64).sum()), float(np.square(x - q, dtype=np.float64).sum()))
         for x, q in zip(reference, outputs, strict=True)
         if x.dtype.kind == "f" and np.any(x)
     ]
-    mean = None if not ratios else float(np.mean([math.inf if ratio is None else ratio for ratio in ratios]))
-    return _Score(mean, _accuracy(outputs, labels))
+    if not sums:
+        return _Score(None, None, _accuracy(outputs, labels))
+    ratios = [sqnr_db(*pair) for pair in sums]
+    mean = float(np.mean([math.inf if ratio is None else ratio for ratio in ratios]))
+    return _Score(mean, float(np.mean([noise / signal for signal, noise in sums])), _accuracy(outputs, labels))
 
 
 def _accuracy(outputs: Sequence[Array], labels: Array | None) -> float | None:

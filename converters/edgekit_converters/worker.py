@@ -211,6 +211,7 @@ def _diagnose(
     layers: list[str | None] | None = None,
     measured: str | None = None,
     labels: str | None = None,
+    wins: bool = True,
     budget_s: float | None = None,
     audited: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _diagnose(
         "progress": progress,
     }
     asked = known.get("samples" if measured is None else "measured")
-    found = diagnose(content, calibration, labels=asked, budget_s=budget_s, **common).to_dict()
+    found = diagnose(content, calibration, labels=asked, wins=wins, budget_s=budget_s, **common).to_dict()
     if audited is None:
         return {"diagnosis": found}
     from .audit import audit

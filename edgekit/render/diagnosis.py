@@ -22,9 +22,12 @@ STYLES = {"problem": "red", "warning": "yellow", "note": "dim"}
 ASCII = str.maketrans({"✗": "x", "·": "-", "Δ": "diff", figures.MISSING: "-", figures.MINUS: "-", "…": "~", "≥": ">="})
 LONGEST_NAME = 40
 LEAST_SHARE = 0.0001
+CLEAR_BLAME = 0.1
+CLEAR_DB = 1.0
+WIDE = 110  # columns of a terminal that all figures fit in
 LEGEND = (
-    "SQNR: signal over error of the layer's output; range: of its values in float; wins: dB of SQNR at the model's output if "
-    "the layer alone, or with those that read it, stayed in float32, or both at int16"
+    "SQNR: signal over error of the layer's output; blame: its share of the error at the model's output; wins: dB of SQNR "
+    "there if the layer alone, or with those that read it, stayed in float32, or both at int16"
 )
 
 
@@ -33,6 +36,7 @@ class _Column:
     title: str
     text: Callable[[Mapping[str, Any]], str]
     right: bool = True
+    secondary: bool = False
 
 
 def render_diagnosis_text(report: DiagnosisReport, console: Console, *, most: int = 20) -> None:
@@ -45,7 +49,7 @@ def render_diagnosis_text(report: DiagnosisReport, console: Console, *, most: in
         console.print(Text(line.translate(ASCII) if plain_ascii else line, style=style), highlight=False)
 
     say(_headline(report), "bold")
-    console.print(_table(report, most, plain_ascii), highlight=False)
+    console.print(_table(report, most, console.width, plain_ascii), highlight=False)
     if len(report.layers) > most:
         say(f"and {figures.count(len(report.layers) - most)} more layers: see --json", "dim")
     say(LEGEND, "dim")
@@ -98,9 +102,12 @@ def _columns(report: DiagnosisReport) -> tuple[_Column, ...]:
     columns = [
         _Column("layer", lambda it: _short(it["layer"]), right=False),
         _Column("SQNR", lambda it: figures.decibels(it["sqnr_db"])),
-        _Column("cosine", lambda it: figures.MISSING if it["cosine"] is None else f"{it['cosine']:.4f}"),
-        _Column("range", _range),
-        _Column("clipped", _clipped),
+        _Column(
+            "cosine", lambda it: figures.MISSING if it["cosine"] is None else f"{it['cosine']:.4f}", secondary=True
+        ),
+        _Column("range", _range, secondary=True),
+        _Column("clipped", _clipped, secondary=True),
+        _Column("blame", lambda it: figures.percent(it["blame"])),
         _Column("wins alone", lambda it: _gain(it, "win")),
         _Column("with readers", lambda it: _gain(it, "win_joint")),
         _Column("int16", lambda it: _gain(it, "win_int16")),
@@ -137,30 +144,33 @@ def _accuracy(layer: Mapping[str, Any]) -> str:
     return figures.points(layer["accuracy_win_joint" if joint else "accuracy_win"])
 
 
-def _table(report: DiagnosisReport, most: int, plain_ascii: bool) -> Any:
+def _table(report: DiagnosisReport, most: int, width: int, plain_ascii: bool) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.ASCII2 if plain_ascii else box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    shown = _columns(report)
+    shown = [column for column in _columns(report) if width >= WIDE or not column.secondary]
     for column in shown:
         table.add_column(column.title, justify="right" if column.right else "left", no_wrap=column.right)
     for layer in report.worst_first()[:most]:
         cells = [column.text(layer) for column in shown]
-        style = "bold" if layer["keep"] else "dim"
+        style = "bold" if (layer["blame"] or 0.0) >= CLEAR_BLAME else ""
         table.add_row(*(Text(cell.translate(ASCII) if plain_ascii else cell) for cell in cells), style=style)
     return table
 
 
 def _advice(report: DiagnosisReport) -> Iterator[str]:
     """What to make of it."""
-    measured, count = report.summary.get("measured", 0), len(report.layers)
-    if measured < count:
-        yield f"Wins were measured for {measured} of {count} layers, those with most error: more with --max-s"
-    keep = [layer for layer in report.worst_first() if layer["keep"] and layer["win"] is not None]
-    if keep:
-        names = ", ".join(f'"{plain(name)}"' for name in keep[0]["keep_layers"])
+    summary, count = report.summary, len(report.layers)
+    if summary.get("blamed", 0) < count or summary.get("measured", 0) < count:
+        yield (
+            f"Within the time, blame was measured for {summary.get('blamed', 0)} and wins for {summary.get('measured', 0)} of "
+            f"{count} layers: more with --max-s"
+        )
+    winning = [layer for layer in report.worst_first() if max(layer["win"] or 0, layer["win_joint"] or 0) >= CLEAR_DB]
+    if winning:
+        names = ", ".join(f'"{plain(name)}"' for name in winning[0]["keep_layers"])
         yield f"To keep the worst in float, write a recipe of your own: [quantize] keep_float = [{names}]"
-    elif measured:
+    elif summary.get("measured"):
         yield "No layer alone is to blame: none wins much by staying in float. Try int8-mse, int8-equalized-corrected or qat-int8"

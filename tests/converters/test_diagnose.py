@@ -124,24 +124,36 @@ def test_a_layer_with_a_skewed_channel_is_the_guiltiest(skewed: Diagnosis) -> No
     assert rank_layers(skewed)[0] == (2, 3)
 
 
-def test_a_win_is_what_the_model_with_that_layer_in_float_gives(skewed: Diagnosis) -> None:
-    """The gain in dB equals that of the model quantized with keep_float, answered by an interpreter of one's own."""
+def output_sqnr(options: QuantizeOptions) -> float:
+    """Of the skewed network's int8 model against numpy's answers, in dB."""
     net = network().with_skewed_channel(1, 1000.0)
     exact = np.exp(net.activations(MEASURED)[-1])
     exact /= exact.sum(axis=1, keepdims=True)
+    made = quantize(net.tflite(), precision="int8", samples=SAMPLES, options=options).tflite
+    interpreter = Interpreter(model_content=made)
+    interpreter.allocate_tensors()
+    rows = []
+    for row in MEASURED:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row[None])
+        interpreter.invoke()
+        rows.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return float(10 * np.log10(np.sum(exact**2) / np.sum((exact - np.stack(rows)) ** 2)))
 
-    def sqnr(options: QuantizeOptions) -> float:
-        made = quantize(net.tflite(), precision="int8", samples=SAMPLES, options=options).tflite
-        interpreter = Interpreter(model_content=made)
-        interpreter.allocate_tensors()
-        rows = []
-        for row in MEASURED:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row[None])
-            interpreter.invoke()
-            rows.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
-        return float(10 * np.log10(np.sum(exact**2) / np.sum((exact - np.stack(rows)) ** 2)))
 
-    gained = sqnr(QuantizeOptions(keep_float=(2, 3))) - sqnr(QuantizeOptions())
+def test_blame_is_what_the_layer_does_alone(skewed: Diagnosis) -> None:
+    """With every other operator in float; the reader of a bad tensor is not blamed for it, its maker is."""
+    found = by_name(skewed)
+    alone = output_sqnr(QuantizeOptions(keep_float=(0, 1, 3, 4, 5)))
+    # float32 sums of the reference against float64's
+    assert found["second"]["alone_sqnr_db"] == pytest.approx(alone, abs=0.01)
+    assert found["third"]["alone_sqnr_db"] == pytest.approx(alone, abs=3)
+    assert found["second"]["blame"] > 0.7
+    assert sum(layer["blame"] for layer in found.values()) == pytest.approx(1)
+
+
+def test_a_win_is_what_the_model_with_that_layer_in_float_gives(skewed: Diagnosis) -> None:
+    """The gain in dB equals that of the model quantized with keep_float, answered by an interpreter of one's own."""
+    gained = output_sqnr(QuantizeOptions(keep_float=(2, 3))) - output_sqnr(QuantizeOptions())
     # float32 sums of the reference against float64's
     assert by_name(skewed)["second"]["win_joint"] == pytest.approx(gained, abs=0.01)
 
@@ -150,12 +162,24 @@ def test_without_time_nothing_is_measured_and_said_so() -> None:
     """Layers are ranked by the error they add then, and every win is null with its reason."""
     net = network().with_skewed_channel(1, 1000.0)
     found = diagnose(net.tflite(), SAMPLES, budget_s=0.0)
-    assert found.measured == 0
+    assert (found.blamed, found.measured) == (0, 0)
     assert by_name(found)["second"]["rank"] == 1
     for layer in by_name(found).values():
         assert (layer["win"], layer["win_joint"], layer["win_int16"], layer["accuracy_win"]) == (None,) * 4
+        assert (layer["blame"], layer["alone_sqnr_db"]) == (None, None)
         assert all("time was spent" in note for note in layer["notes"].values())
-    assert rank_layers(found)[0] == (2,)
+    assert rank_layers(found)[0] == (2, 3)
+
+
+def test_blame_alone_is_enough_to_rank(skewed: Diagnosis) -> None:
+    """What a search needs: no time goes into wins."""
+    found = diagnose(
+        network().with_skewed_channel(1, 1000.0).tflite(), SAMPLES, measured_on={"x": MEASURED}, wins=False
+    )
+    assert (found.blamed, found.measured) == (5, 0)
+    assert [layer.rank for layer in found.layers] == [layer.rank for layer in skewed.layers]
+    assert rank_layers(found)[0] == (2, 3)
+    assert by_name(found)["second"]["notes"]["win"] == "not measured: it was not asked for"
 
 
 def test_the_same_samples_give_the_same_diagnosis(skewed: Diagnosis) -> None:
@@ -197,11 +221,12 @@ def test_int16_activations_can_be_diagnosed_without_wins() -> None:
 
 
 def test_progress_names_the_layers() -> None:
-    """One call before each layer that is measured."""
+    """One call before each layer that is measured: first for its blame, then for what keeping it wins."""
     said: list[tuple[int, int, str]] = []
     diagnose(network().tflite(), {"x": images(12)}, progress=lambda *event: said.append(event))
-    assert sorted(text for _, _, text in said) == ["first", "flat", "scores", "second", "third"]
-    assert [done for done, _, _ in said] == [0, 1, 2, 3, 4]
+    assert sorted(text for _, _, text in said[:5]) == ["first", "flat", "scores", "second", "third"]
+    assert sorted(text for _, _, text in said[5:]) == ["first", "flat", "scores", "second", "third"]
+    assert [done for done, _, _ in said] == 2 * [0, 1, 2, 3, 4]
 
 
 def test_names_that_do_not_fit_the_model_are_refused() -> None:
