@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters import (
     PRECISIONS,
     CalibrationError,
@@ -17,10 +18,11 @@ from edgekit_converters import (
 from edgekit_converters.calibrate import collect_ranges
 from edgekit_converters.export import export_float
 from edgekit_converters.load import LoadedModel
+from edgekit_converters.observations import Observations
 from edgekit_converters.quantize import SMALLEST_SCALE, QuantizeOptions
 
 from tests.converters.conftest import run_tflite
-from tests.tflite_builder import dense_model
+from tests.tflite_builder import Graph, Op, Tensor, build, dense_model
 
 ROWS = 64
 
@@ -236,3 +238,224 @@ def test_only_float_models_are_quantized() -> None:
         quantize(b"no model at all, but long enough", precision="float16")
     with pytest.raises(UnsupportedModelError, match="dynamic-int8"):
         quantize(dense_model(), precision="int4")
+
+
+LAYERS = ("stem", "stem;relu", "a.b", "aXb", "a(b", "head")
+
+
+def _chain(names: tuple[str, ...] = LAYERS) -> bytes:
+    """Fully connected layers of 8 units, one after the other, whose outputs have these names."""
+    random = np.random.default_rng(4)
+    tensors, ops, last = [Tensor("row", "float32", (1, 8))], [], 0
+    for number, name in enumerate(names):
+        tensors += [
+            Tensor(f"kernel {number}", "float32", (8, 8), random.normal(size=(8, 8)).astype(np.float32)),
+            Tensor(f"bias {number}", "float32", (8,), random.normal(size=8).astype(np.float32)),
+            Tensor(name, "float32", (1, 8)),
+        ]
+        size = len(tensors)
+        ops.append(Op("FULLY_CONNECTED", (last, size - 3, size - 2), (size - 1,), schema.FullyConnectedOptionsT()))
+        last = size - 1
+    return build(Graph(tensors, ops, (0,), (last,), signature_key="serving_default"))
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Calibration samples of _chain."""
+    return np.random.default_rng(0).normal(size=(ROWS, 8)).astype(np.float32)
+
+
+def _precisions(tflite: bytes) -> list[str]:
+    """What every fully connected layer computes with, in order."""
+    card = read_model_card(tflite)
+    return [card.tensors[op.outputs[0]].dtype for op in card.ops if op.type == "FULLY_CONNECTED"]
+
+
+@pytest.mark.parametrize("kept", range(len(LAYERS)))
+@pytest.mark.parametrize("io_type", ["float32", "int8"])
+def test_an_operator_is_kept_by_its_index_whatever_its_name(rows, kept, io_type) -> None:
+    """Names that contain each other, or signs with a meaning in patterns: the operator asked for, and no other."""
+    for option, dtype in (("keep_float", "float32"), ("keep_int16", "int16")):
+        options = QuantizeOptions(**{option: (kept,)})
+        made = quantize(
+            _chain(), precision="int8", samples={"x": rows}, options=options, input_type=io_type, output_type=io_type
+        )
+        expected = ["int8"] * len(LAYERS)
+        expected[kept] = dtype
+
+        assert _precisions(made.tflite) == expected
+        assert (made.precision, made.quantizer) == ("mixed-int8", "ai-edge-quantizer")
+        assert made.kept[dtype] == {"FULLY_CONNECTED": 1}
+        assert (made.input_type, made.output_type) == (io_type, io_type)
+
+
+def test_what_is_kept_brings_the_outputs_nearer(rows) -> None:
+    """With more operators in float, or in int16, the error falls; with all but one, by more than half."""
+    model = _chain()
+
+    def error(**options) -> float:
+        made = quantize(model, precision="int8", samples={"x": rows}, options=QuantizeOptions(**options))
+        return float(
+            np.mean([(run_tflite(made.tflite, [r[None]])[0] - run_tflite(model, [r[None]])[0]) ** 2 for r in rows])
+        )
+
+    plain = error()
+    assert error(keep_float=(1, 2, 3, 4, 5)) < 0.5 * plain
+    assert error(keep_int16=(1, 2, 3, 4, 5)) < 0.75 * plain
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "message"),
+    [
+        ("int8", {"keep_float": (6,)}, "among 0 to 5, got 6"),
+        ("mixed-int8", {}, "expected operators to keep"),
+        ("float16", {"calibration": "mse"}, "options with int8 only, got them with float16"),
+        ("int16x8", {"keep_float": (1,)}, "options with int8 only, got them with int16x8"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(rows, precision, options, message) -> None:
+    """An operator there is none of, nothing kept in a mixed model, options of another precision."""
+    with pytest.raises(TechniqueError, match=message):
+        quantize(_chain(), precision=precision, samples={"x": rows}, options=QuantizeOptions(**options))
+
+
+def test_operators_of_plain_integers_cannot_be_kept() -> None:
+    """Token ids are never quantized: to keep an operator on them is a mistake."""
+    tokens = [Tensor("ids", "int32", (1, 8)), Tensor("y", "int32", (1, 8))]
+    integers = build(Graph(tokens, [Op("ABS", (0,), (1,), schema.AbsOptionsT())], (0,), (1,)))
+
+    samples = {"x": np.ones((4, 8), np.float32)}
+    with pytest.raises(TechniqueError, match="got ABS 0, which never is quantized"):
+        quantize(integers, precision="int8", samples=samples, options=QuantizeOptions(keep_float=(0,)))
+
+
+def test_keeping_everything_is_no_int8(rows) -> None:
+    """A model without an operator in int8 is not called mixed."""
+    options = QuantizeOptions(keep_float=tuple(range(len(LAYERS))), quantizer="ai-edge-quantizer")
+
+    with pytest.raises(PromiseError, match="no operator works on quantized int8"):
+        quantize(_chain(), precision="int8", samples={"x": rows}, options=options)
+
+
+def test_operators_that_cannot_be_told_apart_are_not_kept(rows) -> None:
+    """Two outputs of one name: the quantizer that goes by names refuses, and there is no other for int16."""
+    for options in ({"keep_int16": (1,)}, {"keep_float": (1,), "quantizer": "ai-edge-quantizer"}):
+        with pytest.raises(PromiseError, match="has no name of its own"):
+            quantize(
+                _chain(("a", "twin", "twin", "b")),
+                precision="int8",
+                samples={"x": rows},
+                options=QuantizeOptions(**options),
+            )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"calibration": "percentile", "percentile": 99.0},
+        {"calibration": "mse"},
+        {"calibration": "entropy"},
+        {"equalize": True, "correct_bias": True},
+        {"keep_float": (2,), "calibration": "mse", "equalize": True, "correct_bias": True},
+    ],
+)
+def test_observations_spare_passes_and_change_nothing(rows, options) -> None:
+    """With and without observations of an earlier quantization, and again: the same bytes."""
+    model, seen = _chain(), Observations(_chain(), {"x": rows})
+    made = [
+        quantize(
+            model, precision="int8", samples={"x": rows}, options=QuantizeOptions(**options), observations=observations
+        )
+        for observations in (None, seen, seen)
+    ]
+
+    assert made[0].tflite == made[1].tflite == made[2].tflite
+    assert made[0].calibration == options.get("calibration", "minmax")
+
+
+def test_observations_and_ranges_of_another_model_are_refused(rows) -> None:
+    """What was seen of one model says nothing of another, nor ranges of the model once it is balanced."""
+    model = _chain()
+    other = Observations(_chain(("a", "b")), {"x": rows})
+
+    with pytest.raises(TechniqueError, match="those of another"):
+        quantize(model, precision="int8", samples={"x": rows}, observations=other)
+    with pytest.raises(TechniqueError, match="no ranges beside equalize"):
+        quantize(
+            model,
+            precision="int8",
+            samples={"x": rows},
+            ranges=collect_ranges(model, {"x": rows}),
+            options=QuantizeOptions(equalize=True),
+        )
+
+
+def test_clipped_ranges_become_smaller_scales(rows) -> None:
+    """The scale of an activation in the model is its range by the calibration asked for, over 255 steps."""
+    samples = {"x": np.concatenate([rows, rows[:1] * 30])}
+    seen = Observations(_chain(), samples)
+    for calibration in ("minmax", "percentile", "entropy"):
+        options = QuantizeOptions(calibration=calibration, percentile=99.0)
+        made = quantize(_chain(), precision="int8", samples=samples, options=options, observations=seen)
+        tensor = next(item for item in read_model_card(made.tflite).tensors if item.name == "a.b")
+        low, high = seen.ranges(calibration, 99.0)["a.b"]
+
+        assert tensor.scales[0] == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-6)
+
+
+def test_the_worker_takes_options_and_tells_what_was_done(worker, tmp_path, rows) -> None:
+    """Through the process: options as JSON, facts as JSON, and an option that is none as the error it is."""
+    model, samples = tmp_path / "float.tflite", tmp_path / "samples.npz"
+    model.write_bytes(_chain())
+    np.savez(samples, x=rows)
+    job = {"model": str(model), "samples": str(samples), "out": str(tmp_path / "out.tflite"), "precision": "int8"}
+    job |= {"input_type": "float32", "output_type": "float32"}
+
+    answer = worker.call("quantize", **job, options={"calibration": "mse", "equalize": True, "keep_float": [1, 3]})
+
+    assert answer["precision"] == "mixed-int8"
+    assert answer["kept"] == {"float32": {"FULLY_CONNECTED": 2}, "int16": {}}
+    assert answer["calibration"] == "mse"
+    assert answer["corrected"] == []
+    assert all(len(pair) == 2 for pair in answer["equalized"])
+    assert _precisions((tmp_path / "out.tflite").read_bytes()) == ["int8", "float32", "int8", "float32", "int8", "int8"]
+    with pytest.raises(TechniqueError, match="did you mean 'equalize'"):
+        worker.call("quantize", **job, options={"equalise": True})
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("options", [{}, {"calibration": "percentile", "percentile": 99.0}, {"keep_float": (1, 2)}])
+def test_the_second_quantizer_by_name_takes_options_too(image_net, samples, options) -> None:
+    """TFLite's own quantizer: calibrations, operators kept in float, and the same bytes each time."""
+    seen = Observations(image_net, {"x": samples})
+    made, again = (
+        quantize(
+            image_net,
+            precision="int8",
+            samples={"x": samples},
+            options=QuantizeOptions(quantizer="tflite-converter", **options),
+            observations=seen,
+        )
+        for _ in range(2)
+    )
+    row = samples[:1]
+
+    assert made.quantizer == "tflite-converter"
+    assert made.tflite == again.tflite
+    assert np.abs(run_tflite(made.tflite, [row])[0] - run_tflite(image_net, [row])[0]).max() <= TOLERANCE["int8"]
+    if "calibration" in options:
+        card = read_model_card(made.tflite)
+        inside = card.tensors[[op.outputs[0] for op in card.ops if op.type == "CONV_2D"][-1]]
+        low, high = seen.ranges("percentile", 99.0)[inside.name]
+        assert inside.scales[0] == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=1e-6)
+
+
+@pytest.mark.keras
+def test_operators_no_quantizer_knows_may_be_kept(odd_net, samples) -> None:
+    """LeakyReLU and PReLU in float make the first quantizer enough."""
+    odd = tuple(op.index for op in read_model_card(odd_net).ops if op.type in ("LEAKY_RELU", "PRELU"))
+    made = quantize(odd_net, precision="int8", samples={"x": samples}, options=QuantizeOptions(keep_float=odd))
+
+    assert (made.quantizer, made.precision) == ("ai-edge-quantizer", "mixed-int8")
+    assert made.kept["float32"] == {"LEAKY_RELU": 1, "PRELU": 1}

@@ -232,3 +232,100 @@ def test_quantized_integers_are_not_float32():
     """An int32 tensor with a scale is a quantized bias, which a float32 model has no place for."""
     problems = problems_of(retyped(read_model_card(dense_model()), 2, dtype="int32", scales=(0.5,)), "float32")
     assert problems == ("tensor 2 'bias' (int32) is quantized",)
+
+
+def _row_of(*dtypes: str) -> tuple[list[Tensor], list[Op]]:
+    """TANH after TANH, each on a dtype, with QUANTIZE or DEQUANTIZE where two differ."""
+    scaled = {"int8": Q, "int16": {"scales": (0.5,), "zero_points": (0,)}, "float32": {}}
+    tensors, ops = [Tensor("t0", dtypes[0], (1, 4), **scaled[dtypes[0]])], []
+    for dtype in dtypes:
+        last = tensors[-1].dtype
+        if dtype != last:
+            tensors.append(Tensor(f"t{len(tensors)}", dtype, (1, 4), **scaled[dtype]))
+            kind = "DEQUANTIZE" if dtype == "float32" else "QUANTIZE"
+            ops.append(Op(kind, (len(tensors) - 2,), (len(tensors) - 1,)))
+        tensors.append(Tensor(f"t{len(tensors)}", dtype, (1, 4), **scaled[dtype]))
+        ops.append(Op("TANH", (len(tensors) - 2,), (len(tensors) - 1,)))
+    return tensors, ops
+
+
+def _mixed(*dtypes: str) -> ModelCard:
+    tensors, ops = _row_of(*dtypes)
+    return card_of(tensors, ops, (0,), (len(tensors) - 1,))
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("int8", "float32", "int8"), ("int8", "int16", "int8"), ("int8", "int16", "float32", "int8")]
+)
+def test_a_mixed_model_has_operators_of_each_kind_with_boundaries_between(dtypes):
+    """Operators in int8 beside some in float32 or int16, where QUANTIZE and DEQUANTIZE stand between."""
+    assert problems_of(_mixed(*dtypes), "mixed-int8", "int8") == ()
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "problem"),
+    [
+        (("int8", "int8"), "no operator is kept out of int8: it is an int8 model"),
+        (("float32", "float32"), "no operator works on quantized int8"),
+    ],
+)
+def test_a_model_of_one_kind_is_not_mixed(dtypes, problem):
+    """All int8 is int8, and without any int8 there is no mixture."""
+    assert problem in problems_of(_mixed(*dtypes), "mixed-int8", dtypes[0])
+
+
+def test_operators_between_two_kinds_break_a_mixed_model():
+    """An operator that reads int8 and writes float32, or a float layer with an int8 kernel, is neither."""
+    tensors = [Tensor("x", "int8", (1, 4), **Q), Tensor("y", "float32", (1, 4))]
+    assert "op 0 TANH works on tensor 1 'y' (float32)" in problems_of(
+        card_of(tensors, [Op("TANH", (0,), (1,))]), "mixed-int8", "int8"
+    )
+    hybrid = problems_of(read_model_card(dense_model("dynamic-int8")), "mixed-int8", "float32")
+    assert "op 0 FULLY_CONNECTED works on tensor 1 'kernel' (int8)" in hybrid
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias", "problem"),
+    [
+        ("float32", "int32", "works on tensor 1 'w' (float32)"),
+        ("int8", "float32", "works on tensor 2 'b' (float32)"),
+        ("int8", "int64", "has a bias that is not int32: tensor 2 'b' (int64)"),
+    ],
+)
+def test_quantized_layers_of_a_mixed_model_have_quantized_constants(kernel, bias, problem):
+    """An int8 layer beside float ones takes an int8 kernel and an int32 bias, as in an int8 model."""
+    tensors, ops = _row_of("float32", "int8")
+    tensors += [
+        Tensor("w", kernel, (4, 4), np.ones((4, 4), kernel), **(Q if kernel == "int8" else {})),
+        Tensor("b", bias, (4,), np.ones(4, bias), **(Q if bias != "float32" else {})),
+        Tensor("y", "int8", (1, 4), **Q),
+    ]
+    last = len(tensors) - 4
+    ops.append(Op("FULLY_CONNECTED", (last, last + 1, last + 2), (last + 3,), schema.FullyConnectedOptionsT()))
+    found = problems_of(card_of(tensors, ops, (0,), (last + 3,)), "mixed-int8", "float32")
+    assert any(
+        problem.replace("tensor 1", f"tensor {last + 1}").replace("tensor 2", f"tensor {last + 2}") in one
+        for one in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "problems"),
+    [
+        ({"float32": {"TANH": 1}, "int16": {"TANH": 1}}, ()),
+        ({"float32": {"TANH": 1}}, ("1 TANH work on int16, to be kept so were 0",)),
+        (
+            {"float32": {"TANH": 2, "ADD": 1}, "int16": {"TANH": 1}},
+            ("0 ADD work on float32, to be kept so were 1", "1 TANH work on float32, to be kept so were 2"),
+        ),
+    ],
+)
+def test_no_more_and_no_fewer_operators_are_kept_than_were_to_be(kept, problems):
+    """What was to be kept is counted by type: a quantizer that left out others, or did not keep these, is found out."""
+    card = _mixed("int8", "int16", "float32", "int8")
+    try:
+        verify(card, precision="mixed-int8", input_type="int8", output_type="int8", kept=kept)
+        found = ()
+    except PromiseError as error:
+        found = error.problems
+    assert found == problems
