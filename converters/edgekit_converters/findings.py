@@ -81,11 +81,12 @@ def _outliers(audit: Audit) -> Iterator[Finding]:
     many = len(shrinking) > MANY_TENSORS * len(tensors)
     if shrinking:
         worst, outliers = max(shrinking, key=lambda pair: pair[1].shrink)
+        named = [f"{sample} in {count}" for sample, count in blamed.most_common()]
         yield Finding(
             "problem" if grave else "warning" if many else "note",
             "outliers",
-            f"the ranges of {len(shrinking)} of {len(tensors)} tensors are set by a few samples "
-            f"({_listed([str(sample) for sample, _ in blamed.most_common()])}): without them that of {worst.name} shrinks by "
+            f"the ranges of {len(shrinking)} of {len(tensors)} tensors are set by a few samples ({_listed(named)}): without "
+            f"them that of {worst.name} shrinks by "
             f"{outliers.shrink:.0%}. Look at these samples; leave them out, or use the recipe int8-percentile",
         )
     stretched = [item for item in tensors if item.stretch is not None and item.stretch >= LARGE_STRETCH]

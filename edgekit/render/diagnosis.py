@@ -26,8 +26,8 @@ CLEAR_BLAME = 0.1
 CLEAR_DB = 1.0
 WIDE = 110  # columns of a terminal that all figures fit in
 LEGEND = (
-    "SQNR: signal over error of the layer's output; blame: its share of the error at the model's output; wins: dB of SQNR "
-    "there if the layer alone, or with those that read it, stayed in float32, or both at int16"
+    "SQNR: signal over error of the layer's output; blame: its share of the error at the model's output. What would be won "
+    "there: by the layer alone in float32, with those that read it (+ readers), and by both at int16"
 )
 
 
@@ -108,8 +108,8 @@ def _columns(report: DiagnosisReport) -> tuple[_Column, ...]:
         _Column("range", _range, secondary=True),
         _Column("clipped", _clipped, secondary=True),
         _Column("blame", lambda it: figures.percent(it["blame"])),
-        _Column("wins alone", lambda it: _gain(it, "win")),
-        _Column("with readers", lambda it: _gain(it, "win_joint")),
+        _Column("alone", lambda it: _gain(it, "win")),
+        _Column("+ readers", lambda it: _gain(it, "win_joint")),
         _Column("int16", lambda it: _gain(it, "win_int16")),
     ]
     if report.summary.get("int8_accuracy") is not None:

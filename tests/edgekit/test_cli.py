@@ -25,6 +25,10 @@ OPTIONS = {
     "bench": ["--device", "--threads", "--runtime", "--runs", "--warmup", "--deadline", "--data", "--variant", "--json"],
     "compare": ["--baseline", "--max-drop", "--max-latency-ms", "--max-size-kb", "--markdown", "--html", "--json"],
     "report": ["--baseline", "--max-drop", "--max-latency-ms", "--max-size-kb", "--json"],
+    "diagnose": [
+        "--data", "--data-folder", "--recipe", "--samples", "--max-s", "--calibration-samples", "--seed", "--trust",
+        "--markdown", "--scale", "--offset", "--size", "--json",
+    ],
     "inspect": ["--json"],
     "doctor": ["--json"],
 }  # fmt: skip
