@@ -7,6 +7,7 @@ process. TensorFlow takes seconds and 600 MB, so every function here imports at 
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 from .errors import MissingPackageError
@@ -58,7 +59,9 @@ def import_tfmot() -> Any:
     import_tf_keras()
     before = os.environ.get(LEGACY)
     try:
-        import tensorflow_model_optimization
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # it compares versions with distutils
+            import tensorflow_model_optimization
     except ImportError as error:
         raise MissingPackageError(f"this needs tensorflow-model-optimization. Install it: {INSTALL}") from error
     finally:

@@ -47,6 +47,10 @@ class Kernel:
     name: str
     variable: Any
 
+    def path_in(self, layer: Any) -> str:
+        """``kernel``, or ``query/kernel`` where it belongs to a layer inside ``layer``."""
+        return self.name if self.owner is layer else f"{self.owner.name}/{self.name}"
+
 
 @dataclass(frozen=True)
 class KernelFacts:
@@ -173,7 +177,7 @@ def choose_by_name(options: Mapping[str, Value], names: list[str]) -> dict[str, 
 def kernel_facts(model: Any) -> tuple[KernelFacts, ...]:
     """What is measured on each kernel of a plain model."""
     return tuple(
-        KernelFacts(name, kernel.name, values.shape, float(np.mean(values == 0)), len(np.unique(values)))
+        KernelFacts(name, kernel.path_in(layer), values.shape, float(np.mean(values == 0)), len(np.unique(values)))
         for name, layer in layers_of(model)
         for kernel in kernels_of(layer)
         for values in (kernel.variable.numpy(),)

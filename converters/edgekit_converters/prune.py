@@ -42,6 +42,7 @@ DEFAULT_SPARSITY = 0.75
 UPDATES = 25
 # No kernel loses more than this to a global threshold: a layer without weights is a dead network.
 GLOBAL_LIMIT = 0.97
+BISECTIONS = 40
 M_OF_N = re.compile(r"(\d+):(\d+)")
 BLOCK = re.compile(r"block:(\d+)x(\d+)")
 
@@ -100,6 +101,12 @@ class PruneSettings:
         if self.sparsity is not None and not math.isclose(self.sparsity, zeros / group):
             raise TechniqueError(
                 f"expected no sparsity, or {zeros / group:g}, with the pattern {self.pattern}, got {self.sparsity}"
+            )
+        other = next((name for name, value in self.layers.items() if value not in (0, zeros / group)), None)
+        if other is not None:
+            raise TechniqueError(
+                f"expected 0 for {other!r} (left alone) or {zeros / group:g} with the pattern {self.pattern}, "
+                f"got {self.layers[other]}"
             )
 
     @property
@@ -247,8 +254,18 @@ def _global_goals(layers: Mapping[str, Any], settings: PruneSettings) -> dict[st
     }
     if not magnitudes:
         return {}
-    threshold = float(np.quantile(np.concatenate(list(magnitudes.values())), settings.target))
-    return {name: min(float(np.mean(values < threshold)), GLOBAL_LIMIT) for name, values in magnitudes.items()}
+    total = sum(values.size for values in magnitudes.values())
+    limit = max(GLOBAL_LIMIT, settings.target)
+
+    def shares(threshold: float) -> dict[str, float]:
+        return {name: min(float(np.mean(values <= threshold)), limit) for name, values in magnitudes.items()}
+
+    low, high = 0.0, max(float(values.max()) for values in magnitudes.values())
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        reached = sum(share * magnitudes[name].size for name, share in shares(middle).items())
+        low, high = (middle, high) if reached < settings.target * total else (low, middle)
+    return shares(high)
 
 
 @dataclass(frozen=True)
@@ -305,12 +322,22 @@ def _pruning_type(base: type) -> type:
 
         def _maybe_update_block_mask(self, weights: Any) -> Any:
             shape = tuple(weights.shape)
+            if self._block_size != [1, 1]:
+                return self._block_mask(tensorflow.reshape(weights, (-1, shape[-1])), shape)
             if self._sparsity_m_by_n and len(shape) > 2:
                 weights = tensorflow.reshape(weights, (-1, 1, *shape[-2:]))
-            elif self._block_size != [1, 1]:
-                weights = tensorflow.reshape(weights, (-1, shape[-1]))
             threshold, mask = super()._maybe_update_block_mask(weights)
             return threshold, tensorflow.reshape(mask, shape)
+
+        def _block_mask(self, matrix: Any, shape: tuple[int, ...]) -> Any:
+            """Zeros for the blocks of the smallest mean magnitude; TFMOT's own fails where one block is as wide as a matrix."""
+            (rows, columns), (height, width) = matrix.shape, self._block_size
+            edges = ((0, -rows % height), (0, -columns % width))
+            padded = tensorflow.pad(tensorflow.abs(matrix), edges)
+            blocks = tensorflow.reshape(padded, (-(-rows // height), height, -1, width))
+            threshold, mask = self._update_mask(tensorflow.reduce_mean(blocks, axis=(1, 3)))
+            whole = tensorflow.repeat(tensorflow.repeat(mask, height, axis=0), width, axis=1)
+            return threshold, tensorflow.reshape(whole[:rows, :columns], shape)
 
     return Pruning
 
