@@ -19,7 +19,7 @@ import numpy as np
 from ._tf import import_keras
 from .checkpoint import FILE as TRAINING
 from .checkpoint import digest, write_whole
-from .distill import DistillSettings, ensure_alike, student_for
+from .distill import DistillSettings, Teacher, ensure_alike, student_for
 from .errors import ConverterError, TechniqueError
 from .finetune import FineTuning, History, fine_tune
 from .load import LoadedModel, load_model
@@ -284,22 +284,23 @@ class _Run:
             taught = plan.tuning.teacher != "none"
             objective_for(self.original, self.samples.labels, plan.tuning.loss, taught=taught)
 
-    def _teacher(self, name: str) -> Any:
+    def _teacher(self, name: str) -> Teacher | None:
         if name == "none":
             return None
         if name == "original":
-            return self.original
+            return Teacher(self.original)
         loaded = load_model(name, trust=self.trust)
         if loaded.framework == "saved_model":
             raise TechniqueError(f"expected a Keras model as the teacher, got a SavedModel: {name}")
         ensure_alike(self.original, loaded.model)
-        return loaded.model
+        return Teacher(loaded.model)
 
     def _student(self, plan: _Plan) -> Any:
         assert self.samples is not None
         inputs = model_inputs(self.original, self.samples)
         teacher = self.teachers[plan.tuning.teacher]
-        return student_for(plan.settings, teacher, inputs, tuning=plan.tuning, trust=self.trust)
+        assert teacher is not None
+        return student_for(plan.settings, teacher.model, inputs, tuning=plan.tuning, trust=self.trust)
 
     def _folders(self) -> list[Path | None]:
         """A folder for each step, named by all that decides what comes out of it."""
@@ -309,7 +310,8 @@ class _Run:
         key = digest(_fingerprint(self.original), *(np.asarray(array) for array in arrays if array is not None))
         folders: list[Path | None] = []
         for at, plan in enumerate(self.plans):
-            others = [self.students.get(at), self.teachers[plan.tuning.teacher]]
+            teacher = self.teachers[plan.tuning.teacher]
+            others = [self.students.get(at), None if teacher is None else teacher.model]
             prints = [_fingerprint(model) for model in others if model is not None]
             options = [plan.technique, dict(plan.options), asdict(plan.tuning)]
             key = digest(key, options, prints)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from . import zoo
 from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .descent import answers
 from .errors import TechniqueError
 from .graph import functional, walk
 from .load import is_keras_model, load_model
@@ -25,11 +26,13 @@ from .samples import packed
 if TYPE_CHECKING:
     from .finetune import FineTuning
 
-__all__ = ["CURRENT", "DistillSettings", "Tutor", "ensure_alike", "student_for"]
+__all__ = ["CURRENT", "DistillSettings", "Teacher", "Tutor", "ensure_alike", "student_for"]
 
 Array = npt.NDArray[Any]
 # What the teacher says is kept for all samples up to this size; beyond, it is asked again for each batch.
 KEPT_BYTES = 2**30
+# Samples at a time: always the same, for the last digits of an answer depend on it.
+ASKED_AT_ONCE = 256
 CURRENT, ZOO = "current", "zoo:"
 # Inputs whose values lie within this many units of 0 need no scaling before a network of the zoo.
 MILD = 8.0
@@ -112,8 +115,43 @@ def _of_zoo(name: str, teacher: Any, inputs: Sequence[Array], seed: int) -> Any:
     return keras.Model(raw, walk(student, [scaled], again)[0], name=student.name)
 
 
+class Teacher:
+    """A model of either Keras that students are trained by, and what it said of the samples of the last training.
+
+    Its weights must not change: its outputs serve every fine-tuning on the same arrays.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._inputs: list[Array] = []
+        self._answers: Array | None = None
+
+    def answers(self, inputs: Sequence[Array]) -> Array | None:
+        """The first output for all samples; None where that would be more than KEPT_BYTES."""
+        known = len(inputs) == len(self._inputs) and all(a is b for a, b in zip(inputs, self._inputs, strict=True))
+        if not known:
+            size = 4 * len(inputs[0]) * int(np.prod([side or 1 for side in self.model.outputs[0].shape[1:]]))
+            self._inputs = list(inputs)
+            self._answers = self.ask(inputs, np.arange(len(inputs[0]))) if size <= KEPT_BYTES else None
+        return self._answers
+
+    def ask(self, inputs: Sequence[Array], rows: Array) -> Array:
+        """The first output for these rows of ``inputs``."""
+        tf = import_tensorflow()
+        call = tf.autograph.experimental.do_not_convert(lambda batch: tf.cast(self.told(batch)[0], tf.float32))
+        return answers(tf.function(call, reduce_retracing=True), list(inputs), rows, min(ASKED_AT_ONCE, len(rows)))
+
+    def told(self, inputs: Sequence[Any], guide: Any | None = None) -> list[Any]:
+        """The outputs for a batch of tensors, of the model or of ``guide``, which has its inputs; without a gradient."""
+        tf = import_tensorflow()
+        cast = [tf.cast(values, tensor.dtype) for values, tensor in zip(inputs, self.model.inputs, strict=True)]
+        model = self.model if guide is None else guide
+        found = tf.nest.flatten(model(packed(self.model, cast), training=False))
+        return [tf.stop_gradient(value) for value in found]
+
+
 class Tutor:
-    """What ``student`` learns from ``teacher``, models of either Keras with equal inputs and outputs.
+    """What ``student`` learns from ``teacher``, a Teacher or a model of either Keras, with equal inputs and outputs.
 
     ``learner`` is the student to call in training: it gives the first output, then the tensors whose attention maps are
     compared. Raises TechniqueError when the shapes of inputs or outputs differ, or, where feature losses are asked for,
@@ -123,16 +161,16 @@ class Tutor:
     def __init__(
         self, student: Any, teacher: Any, inputs: Sequence[Array], settings: FineTuning, objective: Objective
     ) -> None:
-        ensure_alike(student, teacher)
-        self._teacher, self._inputs, self._settings = teacher, list(inputs), settings
-        self._activations = (objective.activation, output_activation(teacher))
+        self._teacher = teacher if isinstance(teacher, Teacher) else Teacher(teacher)
+        self._inputs, self._settings = list(inputs), settings
+        ensure_alike(student, self._teacher.model)
+        self._activations = (objective.activation, output_activation(self._teacher.model))
         self._classes = objective.metric != "loss" or "linear" not in self._activations
-        self.learner, self._guide = student, teacher
+        self.learner, self._guide = student, self._teacher.model
         self._pairs = 0
         if settings.features:
-            self.learner, self._guide, self._pairs = _tapped(student, teacher)
-        self._types = [import_tensorflow().as_dtype(tensor.dtype) for tensor in teacher.inputs]
-        self._kept = self._all() if not self._pairs else None
+            self.learner, self._guide, self._pairs = _tapped(student, self._teacher.model)
+        self._kept = None if self._pairs else self._teacher.answers(self._inputs)
 
     def known(self, rows: Array) -> Array | None:
         """The teacher's outputs for these samples where they are kept."""
@@ -141,7 +179,7 @@ class Tutor:
     def outputs(self, rows: Array) -> Array:
         """The teacher's first output for these samples."""
         kept = self.known(rows)
-        return self._ask(rows) if kept is None else kept
+        return self._teacher.ask(self._inputs, rows) if kept is None else kept
 
     def soft(self, outputs: Any, theirs: Any) -> Any:
         """The mean loss of a student's outputs against the teacher's."""
@@ -152,35 +190,11 @@ class Tutor:
 
     def loss(self, inputs: Sequence[Any], outputs: Sequence[Any], soft: Any, alpha: float) -> Any:
         """``alpha`` × the soft loss, and the weighted feature loss, of the learner's ``outputs`` for ``inputs``."""
-        tf = import_tensorflow()
-        theirs = [soft] if self._kept is not None else self._told(inputs)
+        theirs = [soft] if self._kept is not None else self._teacher.told(inputs, self._guide)
         total = alpha * self.soft(outputs[0], theirs[0]) if alpha else 0.0
         if self._pairs:
-            guide = [tf.stop_gradient(value) for value in theirs[1:]]
-            total += self._settings.features * attention_loss(outputs[1:], guide)
+            total += self._settings.features * attention_loss(outputs[1:], theirs[1:])
         return total
-
-    def _told(self, inputs: Sequence[Any]) -> list[Any]:
-        tf = import_tensorflow()
-        cast = [tf.cast(values, kind) for values, kind in zip(inputs, self._types, strict=True)]
-        found = tf.nest.flatten(self._guide(packed(self._teacher, cast), training=False))
-        return [tf.stop_gradient(value) for value in found]
-
-    def _all(self) -> Array | None:
-        count = len(self._inputs[0])
-        size = 4 * count * int(np.prod([side or 1 for side in self._teacher.outputs[0].shape[1:]]))
-        return self._ask(np.arange(count)) if size <= KEPT_BYTES else None
-
-    def _ask(self, rows: Array) -> Array:
-        tf = import_tensorflow()
-        batch = min(self._settings.batch_size, len(rows))
-        ask = tf.autograph.experimental.do_not_convert(lambda inputs: tf.cast(self._told(inputs)[0], tf.float32))
-        first = tf.function(ask, reduce_retracing=True)
-        parts = []
-        for start in range(0, len(rows), batch):
-            some = rows[start : start + batch]
-            parts.append(first([values[np.resize(some, batch)] for values in self._inputs]).numpy()[: len(some)])
-        return np.concatenate(parts)
 
 
 def ensure_alike(student: Any, teacher: Any) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ._tf import import_keras, import_tensorflow, import_tf_keras
 from .checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
 from .descent import adam, answers, functions, tensorflow_errors
-from .distill import Tutor
+from .distill import Teacher, Tutor
 from .errors import TrainingError
 from .losses import Objective, objective_for, score
 from .random_numbers import own_random_numbers
@@ -119,7 +119,7 @@ def fine_tune(
 ) -> History:
     """Train ``model`` (of the ``framework`` ``keras`` or ``tf_keras``) in place with Adam.
 
-    ``teacher`` is a model of either Keras with the same inputs and outputs. ``callbacks`` are those of a technique
+    ``teacher`` is a Teacher, or a model of either Keras, with the same inputs and outputs. ``callbacks`` are those of a technique
     (``on_train_begin``, ``on_train_batch_begin``, … with ``model`` set). The weights of the best epoch are kept, or those
     it began with where none was better; the last ones where ``keep_best`` is not set or nothing is held out. Several
     outputs: the labels are the first one's. An epoch's last batch is filled up with samples from its beginning.
@@ -238,7 +238,9 @@ class _Run:
         lesson = self.lesson
         layers = [type(layer).__name__ for layer in self.model.layers]
         told = [lesson.objective.loss, self.keep_best, [type(callback).__name__ for callback in self.callbacks]]
-        taught = [] if teacher is None else _values(teacher.weights)
+        taught = (
+            [] if teacher is None else _values((teacher.model if isinstance(teacher, Teacher) else teacher).weights)
+        )
         labels = [] if lesson.target is None else [lesson.target]
         return digest(
             2, self.framework, asdict(self.settings), layers, told, *self.good, *lesson.inputs, *labels, *taught

@@ -87,7 +87,7 @@ def _train(emit: Emit, data: str, scale: float, offset: float, settings: dict[st
     from .train import TrainingSettings, train
 
     arrays = _arrays(data)
-    inputs = arrays["x"].astype(np.float32) * np.float32(scale) + np.float32(offset)
+    inputs = _scaled(arrays["x"], scale, offset)
 
     def progress(done: int, total: int, text: str) -> None:
         emit({"event": "progress", "done": done, "total": total, "text": text})
@@ -147,10 +147,16 @@ def _training_samples(data: str, scale: float, offset: float) -> Samples:
     labels = arrays.pop("y", None)
     named = {name.removeprefix("x.") if name != "x" else name: array for name, array in arrays.items()}
     if (scale, offset) != (1.0, 0.0):
-        named = {
-            name: array.astype(np.float32) * np.float32(scale) + np.float32(offset) for name, array in named.items()
-        }
+        named = {name: _scaled(array, scale, offset) for name, array in named.items()}
     return Samples(named, labels)
+
+
+def _scaled(array: Array, scale: float, offset: float) -> Array:
+    """``array`` × scale + offset in float32, without more copies than the one."""
+    scaled = array.astype(np.float32)
+    scaled *= np.float32(scale)
+    scaled += np.float32(offset)
+    return scaled
 
 
 def _export(
