@@ -10,7 +10,7 @@ kernel before needs no balance, and what counts is the range of the activation, 
 - before a convolution or a fully connected layer, the range ``a`` of a channel is balanced with the largest weight
   ``w`` that takes it: s = sqrt(w / a) (Xiao et al., 2023, arXiv 2211.10438, equation 4, with its alpha of one half).
 
-Scales are powers of two: products and sums scale exactly, and the float model's answers stay the same to the bit.
+The largest channel gets no larger. Scales are powers of two: products and sums scale exactly, and the float model's answers stay the same to the bit.
 A fused ReLU6 stops at 6 whatever the channel: channels that reach it keep their scale, and the others grow to 6 at
 most, so that on the samples nothing changes. Beyond them such a channel stops where its range on the samples ended
 (up to the power of two), as int8 itself would.
@@ -174,22 +174,22 @@ def _scales(flat: FlatModel, pair: Pair, found: Mapping[str, Array]) -> Array | 
     live = (spans > 0) & (weights > 0)
     if not live.any():
         return None
-    targets = np.where(live, 1.0 / spans.clip(min=1e-30), 1.0)
-    if flat.type(pair.after) != "DEPTHWISE_CONV_2D":
-        targets = np.where(live, np.sqrt(weights / spans.clip(min=1e-30)), 1.0)
-    scales = targets / targets[live].min()
-    if pair.capped:
-        scales = _under_cap(scales, spans, live)
-    scales = np.where(live, np.minimum(scales, scales[live].min() * LARGEST_SCALE), 1.0)
-    return 2.0 ** np.floor(np.log2(scales))
+    spans = np.where(live, spans, 1.0)
+    balanced = 1.0 if flat.type(pair.after) == "DEPTHWISE_CONV_2D" else np.sqrt(np.where(live, weights, 1.0) * spans)
+    targets = balanced / spans
+    reaching = live & (spans >= _CAPPED * _REACHES) if pair.capped else np.zeros_like(live)
+    if reaching.any():
+        relative = np.maximum(targets / targets[reaching].min(), 1.0 / LARGEST_SCALE)
+        scales = _powers(np.minimum(relative, _CAPPED / spans))
+        return np.where(live & ~reaching, scales, 1.0)
+    scales = _powers(np.minimum(targets / targets[live].min(), LARGEST_SCALE))
+    growth = (scales * spans)[live].max() / spans[live].max()
+    return np.where(live, scales * 2.0 ** -np.ceil(np.log2(growth)), 1.0)
 
 
-def _under_cap(scales: Array, spans: Array, live: Array) -> Array:
-    """The scales relative to the channels that reach the cap, and no larger than brings a channel to it."""
-    reaching = live & (spans >= _CAPPED * _REACHES)
-    reference = scales[reaching].min() if reaching.any() else (scales * spans)[live].max() / _CAPPED
-    limits = np.where(live, _CAPPED / spans.clip(min=1e-30), 1.0)
-    return np.where(reaching, 1.0, np.minimum(scales / reference, limits))
+def _powers(scales: Array) -> Array:
+    """The powers of two at or below."""
+    return np.asarray(2.0 ** np.floor(np.log2(scales)))
 
 
 def _largest_weights(flat: FlatModel, op: int) -> Array:

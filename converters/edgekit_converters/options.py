@@ -27,6 +27,8 @@ class QuantizeOptions:
     - ``quantizer``: ``auto`` is ai-edge-quantizer, and TFLite's own where that one leaves operators in float.
     - ``keep_float``, ``keep_int16``: indices of operators of the float model's first subgraph that are computed in
       float32, or with int16 activations and int8 weights. Whatever is kept makes the result ``mixed-int8``.
+      Float costs little: four layers of MobileNetV2 took 2 % more time on x86. int16 costs much where the runtime has no
+      fast kernels for it, as LiteRT 2.3 on x86: the same four made it twelve times as slow.
 
     Raises TechniqueError for a value that is none of these.
     """
