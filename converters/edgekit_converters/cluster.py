@@ -148,8 +148,6 @@ def _why_not(layer: Any, clusters: int) -> str:
         return "its weights are frozen"
     if not kernels:
         return "a depthwise kernel loses too much by it"
-    if len(getattr(layer.inbound_nodes[0], "call_args", ())) > 1:
-        return "TFMOT clusters layers of one input only"
     smallest = min(int(np.prod(kernel.variable.shape)) for kernel in kernels)
     if smallest <= clusters:
         return f"its kernel has {smallest} weights, no more than there are clusters"

@@ -1,6 +1,6 @@
 """The kernels of a tf_keras model: what pruning, clustering and quantization-aware training work on.
 
-TFMOT wraps layers, and its wrappers hide weights, rename outputs and refuse layers whose call takes several arguments. So a
+TFMOT wraps layers, and its wrappers hide weights, rename outputs and stumble over masks. So a
 technique wraps the layers of a *copy*, remembers the copy's variables, and afterwards writes their values into a fresh
 clone: whatever a wrapper did to its layer, a plain model comes out.
 """
@@ -136,22 +136,18 @@ def wrap(copy: Copy, wrapper_of: Callable[[str, Any], Any]) -> Any:
     return _nested(copy.model)
 
 
-def accepts_positions(wrapper_type: type) -> type:
-    """A wrapper's class whose call also takes the further positional arguments of its layer's call.
+def passes_masks(wrapper_type: type) -> type:
+    """A wrapper's class that gives its layer a mask only where the layer takes one, and computes the layer's own."""
 
-    TFMOT's wrappers take one input and keywords: in ``attention(query, value)`` they would take value for ``training``.
-    """
-
-    class Positional(wrapper_type):  # type: ignore[misc]
-        def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            names = list(inspect.signature(self.layer.call).parameters)[1:]
-            known = {name: value for name, value in kwargs.items() if name in (*names, "training")}
-            return super().call(inputs, **dict(zip(names, args, strict=False)), **known)
+    class Passing(wrapper_type):  # type: ignore[misc]
+        def call(self, inputs: Any, **kwargs: Any) -> Any:
+            names = (*inspect.signature(self.layer.call).parameters, "training")
+            return super().call(inputs, **{name: value for name, value in kwargs.items() if name in names})
 
         def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
             return self.layer.compute_mask(inputs, mask)
 
-    return Positional
+    return Passing
 
 
 def choose_by_name(options: Mapping[str, Value], names: list[str]) -> dict[str, Value]:

@@ -20,13 +20,13 @@ from .errors import TechniqueError
 from .kernels import (
     Kernel,
     KernelFacts,
-    accepts_positions,
     choose_by_name,
     copy_model,
     kernel_facts,
     kernels_of,
     layers_of,
     overall_sparsity,
+    passes_masks,
     wrap,
 )
 
@@ -300,7 +300,7 @@ def _schedule(settings: PruneSettings, goal: float, steps: _Steps) -> Any:
 
 def _wrapper_type(settings: PruneSettings) -> Callable[..., Any]:
     """TFMOT's wrapper for this pattern; patterns reach kernels of any rank, which TFMOT's own do not."""
-    base = accepts_positions(import_tfmot().sparsity.keras.prune_scope().custom_objects[0]["PruneLowMagnitude"])
+    base = passes_masks(import_tfmot().sparsity.keras.prune_scope().custom_objects[0]["PruneLowMagnitude"])
 
     class Wrapper(base):  # type: ignore[valid-type, misc]
         def build(self, input_shape: Any) -> None:

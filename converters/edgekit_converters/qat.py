@@ -23,13 +23,13 @@ from .errors import TechniqueError
 from .kernels import (
     Kernel,
     KernelFacts,
-    accepts_positions,
     choose_by_name,
     copy_model,
     kernel_facts,
     kernels_of,
     layers_of,
     overall_sparsity,
+    passes_masks,
     wrap,
 )
 from .prune import Train
@@ -211,9 +211,9 @@ def _keeper(values: Array, preserve: str | None) -> Keeper | None:
 
 
 def _wrapper_type() -> Callable[..., Any]:
-    """TFMOT's wrapper, for layers of several inputs too, and with outputs whose shape it need not know."""
+    """TFMOT's wrapper, for outputs whose shape it need not know."""
     quantization = import_tfmot().quantization.keras
-    base = accepts_positions(quantization.quantize_scope().custom_objects[0]["QuantizeWrapperV2"])
+    base = passes_masks(quantization.quantize_scope().custom_objects[0]["QuantizeWrapperV2"])
 
     class Wrapper(base):  # type: ignore[valid-type, misc]
         def build(self, input_shape: Any) -> None:
