@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -321,6 +322,12 @@ class _Bench:
         """How many samples models are judged on."""
         return len(next(iter(self.inputs.values())))
 
+    @cached_property
+    def computing(self) -> set[int]:
+        """The operators that compute with floats in the float model."""
+        floats = _floats(self.card)
+        return {op.index for op in self.card.ops if {*op.inputs, *op.outputs} & floats}
+
     @property
     def reference_accuracy(self) -> float | None:
         """Of the float model."""
@@ -328,10 +335,9 @@ class _Bench:
 
     def alone(self, ops: Sequence[int]) -> float | None:
         """Noise / signal at the outputs with only these operators in int8; None where that cannot be made."""
-        floats = {item.index for item in self.card.tensors if not item.constant and item.dtype == "float32"}
-        others = [op.index for op in self.card.ops if op.index not in ops and {*op.inputs, *op.outputs} & floats]
         if not ops:
             return None
+        others = sorted(self.computing - set(ops))
         try:
             return _score(self.reference, answers(self.make(others, ()), self.inputs), None).noise
         except ConverterError:
@@ -340,6 +346,8 @@ class _Bench:
     def win(self, keep_float: Sequence[int] = (), keep_int16: Sequence[int] = ()) -> Win:
         """What keeping these operators wins; a model that cannot be made is the reason."""
         kept = tuple(sorted({*keep_float, *keep_int16}))
+        if self.computing <= set(kept):
+            return Win(kept, reason="that is the whole model")
         try:
             score = _score(self.reference, answers(self.make(keep_float, keep_int16), self.inputs), self.labels)
         except ConverterError as error:
@@ -376,7 +384,7 @@ def _groups(card: ModelCard, names: Sequence[str | None]) -> Iterator[tuple[str,
 
 def _compared(bench: _Bench, groups: Sequence[tuple[str, list[OpCard]]]) -> list[LayerDiagnosis]:
     """Every layer with the error of its output, and what of it came in."""
-    variable = {tensor.index for tensor in bench.card.tensors if not tensor.constant and tensor.dtype == "float32"}
+    variable = _floats(bench.card)
     touched = {index for op in bench.card.ops for index in (*op.inputs, *op.outputs)} & variable
     seen = compare_tensors(bench.float_model, bench.quantized, bench.inputs, sorted(touched))
     found = []
@@ -386,10 +394,15 @@ def _compared(bench: _Bench, groups: Sequence[tuple[str, list[OpCard]]]) -> list
         output = next((seen[index] for index in ops[-1].outputs if index in seen), None)
         inherited = max((seen[index].noise or 0.0 for index in read if index in seen), default=0.0)
         noise = (output.noise if output is not None else None) or 0.0
-        kept = tuple(op.index for op in ops if {*op.inputs, *op.outputs} & variable)
+        kept = tuple(op.index for op in ops if op.index in bench.computing)
         types, readers = tuple(op.type for op in ops), tuple(sorted(_readers(bench.card, kept)))
         found.append(LayerDiagnosis(name, types, kept, output, inherited, max(0.0, noise - inherited), readers))
     return found
+
+
+def _floats(card: ModelCard) -> set[int]:
+    """The float tensors that are computed."""
+    return {tensor.index for tensor in card.tensors if not tensor.constant and tensor.dtype == "float32"}
 
 
 def _each(
@@ -423,7 +436,7 @@ def _unmeasured(layer: LayerDiagnosis, reason: str) -> LayerDiagnosis:
 
 def _readers(card: ModelCard, ops: Sequence[int]) -> set[int]:
     """The operators that compute with what ``ops`` give, and those their values pass through on the way."""
-    variable = {tensor.index for tensor in card.tensors if not tensor.constant and tensor.dtype == "float32"}
+    variable = _floats(card)
     found: set[int] = set()
     fresh = list(ops)
     while fresh:
