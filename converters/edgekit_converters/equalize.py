@@ -10,7 +10,9 @@ kernel before needs no balance, and what counts is the range of the activation, 
 - before a convolution or a fully connected layer, the range ``a`` of a channel is balanced with the largest weight
   ``w`` that takes it: s = sqrt(w / a) (Xiao et al., 2023, arXiv 2211.10438, equation 4, with its alpha of one half).
 
-The largest channel gets no larger. Scales are powers of two: products and sums scale exactly, and the float model's answers stay the same to the bit.
+The largest channel gets no larger. Scales are powers of two: products and sums scale exactly, and the float model's
+answers stay the same to the bit.
+
 A fused ReLU6 stops at 6 whatever the channel: channels that reach it keep their scale, and the others grow to 6 at
 most, so that on the samples nothing changes. Beyond them such a channel stops where its range on the samples ended
 (up to the power of two), as int8 itself would.

@@ -159,8 +159,9 @@ def test_a_loop_cannot_be_int8_and_says_so(zoo) -> None:
     shape = case.samples[0].shape[1:]
     rows = np.random.default_rng(0).uniform(-1, 1, (16, *shape)).astype(np.float32)
 
-    with pytest.raises(PromiseError):
-        quantize(float_model, precision="int8", samples={"x": rows})
+    for quantizer in ("auto", "tflite-converter"):
+        with pytest.raises(PromiseError, match="build its recurrent layers with unroll=True"):
+            quantize(float_model, precision="int8", samples={"x": rows}, options=QuantizeOptions(quantizer=quantizer))
 
 
 @pytest.mark.keras
@@ -349,6 +350,19 @@ def test_operators_that_cannot_be_told_apart_are_not_kept(rows) -> None:
             )
 
 
+def test_operators_without_an_int16_kind_are_not_kept_in_int16(rows) -> None:
+    """An operator the quantizer does not know stays in float: asked for int16, that is an error and not a surprise."""
+    leaky = schema.LeakyReluOptionsT()
+    tensors = [Tensor(name, "float32", (1, 8)) for name in ("x", "y", "z")]
+    ops = [Op("LEAKY_RELU", (0,), (1,), leaky), Op("TANH", (1,), (2,))]
+    model = build(Graph(tensors, ops, (0,), (2,), signature_key="serving_default"))
+
+    with pytest.raises(
+        PromiseError, match="cannot keep the operator LEAKY_RELU 0, which is of a kind it leaves in float"
+    ):
+        quantize(model, precision="int8", samples={"x": rows}, options=QuantizeOptions(keep_int16=(0,)))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -459,3 +473,14 @@ def test_operators_no_quantizer_knows_may_be_kept(odd_net, samples) -> None:
 
     assert (made.quantizer, made.precision) == ("ai-edge-quantizer", "mixed-int8")
     assert made.kept["float32"] == {"LEAKY_RELU": 1, "PRELU": 1}
+
+
+@pytest.mark.keras
+def test_a_model_of_the_second_quantizer_is_the_same_each_time(zoo) -> None:
+    """Its attempts differ, in what they leave in float: those that keep the promise are the same bytes."""
+    case = zoo.cases["GRU unrolled"]
+    float_model = export_float(LoadedModel(case.model, case.framework)).tflite
+    rows = np.random.default_rng(0).uniform(-1, 1, (16, *case.samples[0].shape[1:])).astype(np.float32)
+    made = {quantize(float_model, precision="int8", samples={"x": rows}).tflite for _ in range(4)}
+
+    assert len(made) == 1
