@@ -251,6 +251,7 @@ class ConversionJob:
                 options=quantize_options(recipe, float_model),
                 layers=list(float_model.layers),
                 labels=self._labels_file(),
+                wins=False,  # blame is what ranks: all the time is for that
                 budget_s=budget_s,
             )
         diagnosis: Mapping[str, Any] = result["diagnosis"]

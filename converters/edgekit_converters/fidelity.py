@@ -216,7 +216,7 @@ class _Meter:
     def result(self) -> TensorFidelity:
         """The figures of all that was added."""
         low_tail, high_tail = -percentile_of_tail(self.lowest, self.count), percentile_of_tail(self.highest, self.count)
-        ends = (-float(self.lowest.max()), float(self.highest.max()), low_tail, high_tail)
+        ends = (0.0 - float(self.lowest.max()), float(self.highest.max()), 0.0 + low_tail, high_tail)  # never -0
         if not self.compared:
             return TensorFidelity(*ends, grid=self.grid)
         total = {name: float(sums.sum()) for name, sums in self.sums.items()}

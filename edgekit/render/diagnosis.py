@@ -172,5 +172,6 @@ def _advice(report: DiagnosisReport) -> Iterator[str]:
     if winning:
         names = ", ".join(f'"{plain(name)}"' for name in winning[0]["keep_layers"])
         yield f"To keep the worst in float, write a recipe of your own: [quantize] keep_float = [{names}]"
+        yield "To find how many need it: edgekit convert --max-drop 0.01"
     elif summary.get("measured"):
         yield "No layer alone is to blame: none wins much by staying in float. Try int8-mse, int8-equalized-corrected or qat-int8"
