@@ -11,6 +11,7 @@ import numpy as np
 
 from .._tf import import_keras, import_tensorflow, import_tf_keras
 from ..errors import UnsupportedModelError
+from ..reason import first_line
 from . import activations
 from .equivalents import ALIASES, BY_OPERATION
 from .shapes import resolved
@@ -40,14 +41,25 @@ def into_tf_keras(operation: Any, name: str, args: tuple[Any, ...], kwargs: dict
     tensors = [_plain(value) for value in inspect.signature(operation.call).bind(*args, **kwargs).arguments.values()]
     if kind in PROMOTED:
         tensors = _promoted(tensors, name)
-    if kind in SPECIAL:
-        return SPECIAL[kind](operation, name, *tensors)
-    if kind in ACTIVATIONS:
-        function = activations.cross(getattr(import_keras().activations, ACTIVATIONS[kind]), "tf_keras", name)
-        return import_tf_keras().layers.Activation(function, name=name)(*tensors)
-    if kind not in BY_OPERATION:
+    make = SPECIAL.get(kind) or (_activation if kind in ACTIVATIONS else _equivalent if kind in BY_OPERATION else None)
+    if make is None:
         raise _no_counterpart(operation, kind, "")
-    equivalent = BY_OPERATION[kind]
+    try:
+        return make(operation, name, *tensors)
+    except UnsupportedModelError:
+        raise
+    except Exception as error:  # whatever TensorFlow raises for what keras.ops takes
+        raise _no_counterpart(operation, kind, f" as it is called here ({first_line(error)})") from error
+
+
+def _activation(operation: Any, name: str, x: Any) -> Any:
+    function = getattr(import_keras().activations, ACTIVATIONS[type(operation).__name__])
+    return import_tf_keras().layers.Activation(activations.cross(function, "tf_keras", name), name=name)(x)
+
+
+def _equivalent(operation: Any, name: str, *tensors: Any) -> Any:
+    kind = type(operation).__name__
+    equivalent = BY_OPERATION[ALIASES.get(kind, kind)]
     options = {theirs: _option(getattr(operation, ours)) for ours, theirs in equivalent.options.items()}
     return _call(name, equivalent.symbol, *tensors, **options)
 

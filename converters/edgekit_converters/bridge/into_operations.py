@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from .._tf import import_keras, import_tensorflow
 from ..errors import UnsupportedModelError
-from .equivalents import ALIASES, BY_SYMBOL, Equivalent
+from ..reason import first_line
+from .equivalents import ALIASES, BY_SYMBOL
 from .shapes import Sizes, resolved
 
 __all__ = ["into_keras"]
@@ -24,18 +26,25 @@ def into_keras(layer: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, A
 
     Raises UnsupportedModelError, naming the function, for one that has no counterpart here.
     """
-    symbol = str(getattr(layer, "symbol", None) or type(layer).__name__)
-    plain = symbol.removeprefix("compat.v1.").removeprefix("raw_ops.")
-    plain = ALIASES.get(plain, plain)
-    given = _arguments(layer, args, kwargs)
-    if plain in SPECIAL:
-        result = SPECIAL[plain](layer, given)
-    elif plain in BY_SYMBOL:
-        result = _equivalent(layer, BY_SYMBOL[plain], given)
-    else:
+    plain = _symbol(layer)
+    make = SPECIAL.get(plain) or (_equivalent if plain in BY_SYMBOL else None)
+    if make is None:
         raise no_counterpart(layer)
+    try:
+        result = make(layer, _arguments(layer, args, kwargs))
+    except UnsupportedModelError:
+        raise
+    except Exception as error:  # whatever keras.ops raises for what TensorFlow takes
+        raise no_counterpart(layer, f" as it is called here ({first_line(error)})") from error
     _rename(result, name)
     return result
+
+
+def _symbol(layer: Any) -> str:
+    """The name of the function in tf, one of those it has."""
+    symbol = str(getattr(layer, "symbol", None) or type(layer).__name__)
+    plain = symbol.removeprefix("compat.v1.").removeprefix("raw_ops.")
+    return ALIASES.get(plain, plain)
 
 
 def no_counterpart(layer: Any, why: str = "") -> UnsupportedModelError:
@@ -50,10 +59,7 @@ def no_counterpart(layer: Any, why: str = "") -> UnsupportedModelError:
 
 def _arguments(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by the names TensorFlow has for them, constants as numpy arrays."""
-    try:
-        bound = inspect.signature(layer.function).bind(*args, **kwargs).arguments
-    except (TypeError, ValueError) as error:
-        raise no_counterpart(layer, f" as it is called here ({error})") from error
+    bound = inspect.signature(layer.function).bind(*args, **kwargs).arguments
     return {key: _plain(value) for key, value in bound.items() if key != "name"}
 
 
@@ -71,7 +77,8 @@ def _rename(result: Any, name: str) -> None:
         first._keras_history.operation.name = name
 
 
-def _equivalent(layer: Any, equivalent: Equivalent, given: dict[str, Any]) -> Any:
+def _equivalent(layer: Any, given: dict[str, Any]) -> Any:
+    equivalent = BY_SYMBOL[_symbol(layer)]
     options = {ours: given.pop(theirs) for ours, theirs in equivalent.options.items() if theirs in given}
     parameters = list(inspect.signature(layer.function).parameters)
     tensors = [given.pop(key) for key in parameters if key in given and _is_tensor(given[key], key)]
@@ -232,7 +239,9 @@ def _elu(layer: Any, given: dict[str, Any]) -> Any:
 
 
 def _tensordot(layer: Any, given: dict[str, Any]) -> Any:
-    return _ops().tensordot(given["a"], given["b"], axes=given["axes"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras compares sizes that are None with a number
+        return _ops().tensordot(given["a"], given["b"], axes=given["axes"])
 
 
 def _einsum(layer: Any, given: dict[str, Any]) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -157,13 +159,16 @@ def _class_for(layer: Any, side: Side, where: str) -> Any:
 def _crossed(layer: Any, side: Side, made: Any, where: str, rebuild: Rebuild) -> dict[str, Any]:
     """The keyword arguments for ``made``, from the layer's own configuration."""
     kind, target = type(layer).__name__, other(side)
-    config = layer.get_config()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tf_keras on initializers of its own applications
+        config = layer.get_config()
     if kind in AUGMENTATION and made.__name__ == "Identity":
         return {}
     renamed = dict(RENAMED.get(kind, {}))
     if target is KERAS:
         renamed = {new: old for old, new in renamed.items()}
-    accepted, defaults = _options(made), _defaults(type(layer))
+    own_class: Any = type(layer)
+    accepted, defaults = _options(made), _defaults(own_class)
     crossed: dict[str, Any] = {}
     for key, value in config.items():
         option = renamed.get(key, key)
@@ -198,6 +203,7 @@ def _integer_dtype(config: Mapping[str, Any]) -> str | None:
     return dtype if isinstance(dtype, str) and dtype.startswith(("int", "uint", "bool")) else None
 
 
+@cache
 def _options(made: Any) -> set[str]:
     """What a class takes: its own parameters and, past a ``**kwargs``, those of its bases."""
     found: set[str] = set()
@@ -213,6 +219,7 @@ def _options(made: Any) -> set[str]:
     return found - {"self"}
 
 
+@cache
 def _defaults(made: Any) -> dict[str, Any]:
     found = dict(BEHIND_KWARGS)
     for base in reversed(made.__mro__):

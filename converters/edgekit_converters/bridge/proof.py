@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,45 +22,84 @@ from .sides import KERAS, Side
 __all__ = ["TOLERANCE", "distance", "prove"]
 
 Array = npt.NDArray[Any]
-Steps = dict[tuple[str, int], tuple[str, list[Array]]]
 
 # Of every output of every row: absolute up to values of 1, beyond that relative to the row's largest absolute value.
 TOLERANCE = 1e-5
-# And never more than this of a row's largest value: an output whose values are all tiny hides no other model.
-RELATIVE = 1e-3
+# Of every layer, relative to the largest absolute value that goes in or comes out: rounding adds up to 1e-5 in the deepest
+# models, a swapped weight makes 1e-1; an output that is all but constant (a softmax over a thousand classes) hides both.
+LAYER_TOLERANCE = 1e-3
+# How many values of a layer's output are compared.
+SKETCHED = 4096
 REDUCED = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """One call of a step: values drawn from its outputs, the same ones for equal shapes.
+
+    ``largest`` is for each of them the largest that goes in or comes out, in its row.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    values: Array
+    largest: Array
+
+    def agrees(self, other: Sketch, tolerance: float) -> bool:
+        """Whether both came from the same computation, but for ``tolerance`` of the largest value."""
+        if self.shapes != other.shapes:
+            return False
+        with np.errstate(invalid="ignore"):
+            near = np.abs(self.values - other.values) <= tolerance * np.maximum(self.largest, other.largest)
+        return bool(np.all(near | ~np.isfinite(self.values)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer or operation: what to call it in a message, and its calls."""
+
+    what: str
+    calls: list[Sketch]
+
+
+Steps = dict[str, Step]
 
 
 def prove(model: Any, made: Any, side: Side, names: Names) -> float:
     """The largest ``distance`` between the outputs of ``model``, of the Keras ``side``, and of ``made``, its counterpart.
 
     Both compute in float32 on the same random samples, whatever the precision policy of the original. Raises
-    UnsupportedModelError, naming the first layer whose outputs differ, above ``TOLERANCE``.
+    UnsupportedModelError, naming the first layer that differs, where the distance is above ``TOLERANCE`` or the outputs of
+    any layer differ by more than rounding can.
     """
     samples, expected = _first_answer(model, side)
     got = _answer(made, other(side), samples)
     worst = max((distance(left, right) for left, right in zip(expected, got, strict=True)), default=0.0)
-    if not worst <= TOLERANCE:
-        raise UnsupportedModelError(_difference(model, made, side, names, samples, worst))
-    return worst
+    ours = _steps(model, side, samples, names.of)
+    theirs = _steps(made, other(side), samples, lambda item, path: path[-1])
+    culprit = _first_difference(ours, theirs, LAYER_TOLERANCE)
+    if culprit is None and worst <= TOLERANCE:
+        return worst
+    culprit = culprit or _first_difference(ours, theirs, TOLERANCE)
+    where = f"first in {culprit}" if culprit else "though no single layer does: rounding adds up"
+    raise UnsupportedModelError(
+        f"the {other(side).name} model rebuilt from {model.name!r} is not the same: its outputs differ by {worst:.2g} (at most "
+        f"{TOLERANCE:g} is allowed), {where}. Replace that layer by others, or leave this technique out for this model"
+    )
 
 
 def distance(expected: Array, got: Array) -> float:
     """How far two outputs (rows, …) are apart: the largest difference, each row's over max(1, its largest absolute value).
 
-    Infinite for other shapes, NaN, or a row that differs by more than ``RELATIVE`` of its own largest value.
+    Infinite for other shapes, and for NaN.
     """
     if expected.shape != got.shape:
         return float("inf")
     if expected.size == 0:
         return 0.0
-    left, right = (value.astype(np.float64).reshape(len(value), -1) if value.ndim else value.reshape(1, 1).astype(np.float64)
-                   for value in (expected, got))  # fmt: skip
-    largest = np.abs(left).max(axis=1)
-    differences = np.abs(left - right).max(axis=1)
-    if not np.all(differences <= RELATIVE * np.maximum(largest, np.finfo(np.float32).tiny)):
-        return float("inf") if np.any(differences) else 0.0
-    return float((differences / np.maximum(1.0, largest)).max())
+    rows = expected.shape[0] if expected.ndim else 1
+    left, right = (value.astype(np.float64).reshape(rows, -1) for value in (expected, got))
+    apart = np.abs(left - right).max(axis=1) / np.maximum(1.0, np.abs(left).max(axis=1))
+    return float(apart.max()) if np.all(np.isfinite(apart)) else float("inf")
 
 
 def _first_answer(model: Any, side: Side) -> tuple[list[Array], list[Array]]:
@@ -127,39 +167,58 @@ def _casts(model: Any) -> list[tuple[Any, str]]:
     return [(item, item.dtype) for item in found.values()]
 
 
-def _difference(model: Any, made: Any, side: Side, names: Names, samples: Sequence[Array], worst: float) -> str:
-    """What to say of two models that differ by ``worst``."""
-    target = other(side)
-    theirs = _steps(made, target, samples, lambda item, path: path[-1])
-    culprit = ""
-    for key, (what, values) in _steps(model, side, samples, names.of).items():
-        if key in theirs and any(
-            not distance(left, right) <= TOLERANCE for left, right in zip(values, theirs[key][1], strict=True)
-        ):
-            culprit = what
-            break
-    first = f"first in {culprit}" if culprit else "though no single layer does: rounding adds up"
-    return (
-        f"the {target.name} model rebuilt from {model.name!r} is not the same: its outputs differ by {worst:.2g} where "
-        f"{TOLERANCE:g} is allowed, {first}. Replace that layer by others, or leave this technique out for this model"
-    )
+def _first_difference(ours: Steps, theirs: Steps, tolerance: float) -> str | None:
+    """The first step that computes something else on the other side; None where all agree.
+
+    A step that is shared may be called in another order there: each of its calls must agree with one of theirs. What only
+    one of the two has (masks that tf_keras carries by itself) is compared by what follows from it.
+    """
+    for name, step in ours.items():
+        calls = theirs[name].calls if name in theirs else step.calls
+        if not all(any(call.agrees(candidate, tolerance) for candidate in calls) for call in step.calls):
+            return step.what
+    return None
 
 
-def _steps(model: Any, side: Side, samples: Sequence[Array], name: Callable[[Any, tuple[str, ...]], str]) -> Steps:
-    """The outputs of every step of the graph, by its name and the number of its call; what to call it in a message."""
+def _steps(
+    model: Any, side: Side, samples: Sequence[Array], name: Callable[[Any, tuple[str, ...]], str]
+) -> dict[str, Step]:
+    """The outputs of every step of the graph in the order of the data, by its name in the flat model."""
     found: Steps = {}
-    calls: dict[str, int] = {}
 
     def apply(item: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = item(*args, **kwargs)
-        here = name(item, path)
-        calls[here] = calls.get(here, 0) + 1
+        result = side.infer(item, args, kwargs)
         kind = "layer" if side.is_layer(item) else "operation"
-        what = f"the {kind} {'/'.join(path)!r} ({type(item).__name__})"
-        found[here, calls[here]] = (what, [np.asarray(value) for value in side.flatten(result)])
+        step = found.setdefault(name(item, path), Step(f"the {kind} {'/'.join(path)!r} ({type(item).__name__})", []))
+        step.calls.append(_sketch(side.flatten((args, kwargs)), side.flatten(result)))
         return result
 
     tensors = [import_tensorflow().convert_to_tensor(value) for value in samples]
     with _plainly(model, side):
         side.walk(model, tensors, apply)
+    return found
+
+
+def _sketch(given: Sequence[Any], results: Sequence[Any]) -> Sketch:
+    arrays = [np.asarray(value) for value in results]
+    around = [*arrays, *(np.asarray(value) for value in given if hasattr(value, "shape"))]
+    around = [value for value in around if value.dtype.kind == "f" and value.size]
+    values, largest = [np.zeros(0)], [np.zeros(0)]
+    for array in (value for value in arrays if value.dtype.kind == "f" and value.size):
+        drawn = np.arange(array.size)
+        if array.size > SKETCHED:
+            drawn = np.random.default_rng(0).integers(0, array.size, SKETCHED)
+        rows = array.shape[0] if array.ndim else 1
+        values.append(array.ravel()[drawn].astype(np.float64))
+        largest.append(_largest(around, rows)[drawn * rows // array.size])
+    return Sketch(tuple(value.shape for value in arrays), np.concatenate(values), np.concatenate(largest))
+
+
+def _largest(arrays: Sequence[Array], rows: int) -> Array:
+    """The largest finite absolute value of each row of all arrays; of the whole of one that has other rows."""
+    found = np.zeros(rows)
+    for array in arrays:
+        size = np.where(np.isfinite(array), np.abs(array), 0)
+        whole = not array.ndim or array.shape[0] != rows
+        found = np.maximum(found, size.max() if whole else size.reshape(rows, -1).max(axis=1))
     return found

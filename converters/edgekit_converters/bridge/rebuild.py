@@ -16,7 +16,7 @@ from .proof import prove
 from .sides import KERAS, TF_KERAS, Side
 from .weights import copy_weights
 
-__all__ = ["to_keras", "to_tf_keras"]
+__all__ = ["rebuilt", "to_keras", "to_tf_keras"]
 
 # Recorded by Keras 3 where a mask travels with a tensor; tf_keras carries the same mask by itself.
 CARRIED_MASKS = ("query_mask", "value_mask", "key_mask")
@@ -41,18 +41,18 @@ def to_keras(model: Any) -> Any:
 def _bridged(model: Any, side: Side) -> Any:
     side.require_model(model)
     names = Names()
-    made = _rebuilt(model, side, names)
+    made = rebuilt(model, side, names)
     prove(model, made, side, names)
     return made
 
 
-def _rebuilt(model: Any, side: Side, names: Names) -> Any:
-    """The model in the other Keras, unproven."""
+def rebuilt(model: Any, side: Side, names: Names) -> Any:
+    """``model`` of the Keras ``side`` in the other one, unproven; ``names`` learns what its steps are called there."""
     if not side.functional(model):
         side.walk(model, [], lambda *_: None)  # says why, and what to do
     target = other(side)
     layers: dict[int, Any] = {}
-    frozen = _frozen(model, side)
+    frozen = _frozen(model, side) if side is TF_KERAS else set()
     cross = into_tf_keras if side is KERAS else into_keras
 
     def apply(item: Any, path: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -64,7 +64,7 @@ def _rebuilt(model: Any, side: Side, names: Names) -> Any:
         args, kwargs = _arguments(item, args, kwargs, side)
         if id(item) in layers:
             return _called(layers[id(item)], item, args, kwargs)
-        made = layers[id(item)] = counterpart(item, side, name, lambda inner: _rebuilt(inner, side, Names()))
+        made = layers[id(item)] = counterpart(item, side, name, lambda inner: rebuilt(inner, side, Names()))
         result = _called(made, item, args, kwargs)
         copy_weights(item, made, side)
         if id(item) in frozen:
@@ -75,11 +75,14 @@ def _rebuilt(model: Any, side: Side, names: Names) -> Any:
         names.free((name,))
     inputs = [_input(tensor, name, target) for tensor, name in zip(model.inputs, input_names(side, model), strict=True)]
     outputs = side.walk(model, inputs, apply)
+    if any(not hasattr(value, "_keras_history") for value in outputs):
+        raise UnsupportedModelError(
+            f"an output of the model {model.name!r} is a shape or a constant: give tensors only"
+        )
     given, returned = side.ends(model)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*keys in the dict must match the names"
-        )  # they did not before either
+        # Where the keys of a dict are not the names of the inputs, they were not before either.
+        warnings.filterwarnings("ignore", message=".*keys in the dict must match the names")
         return target.module.Model(side.pack(given, inputs), side.pack(returned, outputs), name=safe(str(model.name)))
 
 
@@ -95,9 +98,13 @@ def _arguments(
     item: Any, args: tuple[Any, ...], kwargs: dict[str, Any], side: Side
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a layer's call, as the other Keras takes them."""
-    kept = {
-        key: value for key, value in kwargs.items() if value is not None and key not in ("training", *CARRIED_MASKS)
-    }
+    if side is TF_KERAS and kwargs.get("training") is True:
+        raise UnsupportedModelError(
+            f"the layer {item.name!r} ({type(item).__name__}) is called with training=True, so it stays random at inference: "
+            "call it without, for another Keras cannot draw the same numbers"
+        )
+    dropped = ("training", *CARRIED_MASKS)
+    kept = {key: value for key, value in kwargs.items() if value is not None and key not in dropped}
     if not args and kept and type(item).__name__ != "MultiHeadAttention":
         first = next(iter(kept))  # the tensors' parameter has another name: sequences, inputs, x
         args = (kept.pop(first),)
@@ -120,7 +127,7 @@ def _called(made: Any, item: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _frozen(model: Any, side: Side, above: bool = False) -> set[int]:
-    """The layers that a nested model which is not trainable keeps from training, whatever their own flag says."""
+    """The layers that a nested model of Keras 2 keeps from training, whatever their own flag says."""
     found: set[int] = set()
     off = above or not model.trainable
     for layer in model.layers:

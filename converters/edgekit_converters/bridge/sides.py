@@ -43,6 +43,12 @@ class Side:
         """Whether ``item`` is a model whose layers can be walked."""
         return (graph.functional(item) if self.name == "keras" else legacy_graph.functional(item)) is not None
 
+    def infer(self, item: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a step gives for tensors that hold numbers, at inference: random layers would train by themselves."""
+        theirs = getattr(item, "_call_spec", None)
+        takes = theirs.expects_training_arg if theirs else getattr(item, "_call_has_training_arg", False)
+        return item(*args, **{**kwargs, "training": False}) if takes else item(*args, **kwargs)
+
     def results(self, item: Any) -> int:
         """How many tensors one call of a step returns."""
         if self.name == "keras":
@@ -69,14 +75,10 @@ class Side:
     def require_model(self, model: Any) -> None:
         """Raise UnsupportedModelError unless ``model`` is a model of this Keras."""
         if not isinstance(model, self.module.Model):
-            kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
-            other = "to_tf_keras" if self.name == "tf_keras" else "to_keras"
-            hint = (
-                f"a tf_keras model goes through {other}"
-                if kind.startswith("tf_keras")
-                else "give a model of that Keras"
-            )
-            raise UnsupportedModelError(f"expected a {self.name} model, got {kind}: {hint}")
+            package = type(model).__module__.split(".")[0]
+            hints = {"keras": "Keras 3 models go to to_tf_keras", "tf_keras": "Keras 2 models go to to_keras"}
+            hint = hints.get(package, "build it with keras.Model(inputs, outputs)")
+            raise UnsupportedModelError(f"expected a {self.name} model, got {package}.{type(model).__name__}: {hint}")
 
 
 KERAS = Side("keras", "keras.", graph.walk)
