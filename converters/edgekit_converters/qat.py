@@ -39,6 +39,7 @@ __all__ = ["QatFacts", "QatSettings", "QuantizationAware", "qat"]
 Array = npt.NDArray[Any]
 PRESERVED = ("sparsity", "clusters")
 MOST_CLUSTERS = 256
+RANGE_DECAY = 0.95
 LINEAR_LAYERS = ("Conv", "Dense", "Depthwise", "Separable")
 FUSED_ACTIVATIONS = ("relu", "relu6")
 # TFMOT rounds what goes into these; what comes out has a range known beforehand.
@@ -229,11 +230,8 @@ def _config(plan: _Plan, keepers: Mapping[int, Keeper]) -> Any:
     """TFMOT's description of how one layer is rounded."""
     quantization = import_tfmot().quantization.keras
 
-    def activations() -> Any:
-        return _range_quantizer()
-
     class Config(quantization.QuantizeConfig):  # type: ignore[misc, name-defined]
-        outputs = [activations()] if plan.output else []
+        outputs = [_range_quantizer()] if plan.output else []
 
         def get_weights_and_quantizers(self, layer: Any) -> Any:
             return [
@@ -246,7 +244,7 @@ def _config(plan: _Plan, keepers: Mapping[int, Keeper]) -> Any:
                 setattr(kernel.owner, kernel.name, weights)
 
         def get_activations_and_quantizers(self, layer: Any) -> Any:
-            return [(layer.activation, activations())] if plan.activation else []
+            return [(layer.activation, _range_quantizer())] if plan.activation else []
 
         def set_quantize_activations(self, layer: Any, quantize_activations: Any) -> None:
             for activation in quantize_activations:
@@ -262,9 +260,32 @@ def _config(plan: _Plan, keepers: Mapping[int, Keeper]) -> Any:
 
 
 def _range_quantizer() -> Any:
-    return import_tfmot().quantization.keras.quantizers.AllValuesQuantizer(
-        num_bits=8, per_axis=False, symmetric=False, narrow_range=False
-    )
+    """Rounds an activation to 8 bits over a moving average of the batches' extremes.
+
+    TFMOT's own begins at -6 to 6 and moves a thousandth a step: a short training ends before it has found the range.
+    """
+    tensorflow = import_tensorflow()
+    base: Any = import_tfmot().quantization.keras.quantizers.Quantizer
+
+    class RangeQuantizer(base):  # type: ignore[misc]
+        def build(self, tensor_shape: Any, name: str, layer: Any) -> Any:
+            return {
+                end: layer.add_weight(f"{name}_{end}", initializer="zeros", trainable=False) for end in ("min", "max")
+            }
+
+        def __call__(self, inputs: Any, training: Any, weights: Any, **kwargs: Any) -> Any:
+            low, high = weights["min"], weights["max"]
+            if training:
+                unknown = tensorflow.logical_and(tensorflow.equal(low, 0), tensorflow.equal(high, 0))
+                kept = tensorflow.where(unknown, 0.0, RANGE_DECAY)
+                low = low.assign(kept * low + (1 - kept) * tensorflow.minimum(tensorflow.reduce_min(inputs), 0))
+                high = high.assign(kept * high + (1 - kept) * tensorflow.maximum(tensorflow.reduce_max(inputs), 0))
+            return tensorflow.quantization.fake_quant_with_min_max_vars(inputs, low, high)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    return RangeQuantizer()
 
 
 def _kernel_quantizer(kernel: Kernel, keeper: Keeper | None) -> Any:
