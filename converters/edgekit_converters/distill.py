@@ -170,7 +170,8 @@ class Tutor:
         self._pairs = 0
         if settings.features:
             self.learner, self._guide, self._pairs = _tapped(student, self._teacher.model)
-        self._kept = None if self._pairs else self._teacher.answers(self._inputs)
+        asked_anew = bool(self._pairs) or settings.augment != "none"
+        self._kept = None if asked_anew else self._teacher.answers(self._inputs)
 
     def known(self, rows: Array) -> Array | None:
         """The teacher's outputs for these samples where they are kept."""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .augment import AUGMENTATIONS, augmented, ensure_images
 from .checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
 from .descent import adam, answers, functions, tensorflow_errors
 from .distill import Teacher, Tutor
@@ -39,7 +40,9 @@ class FineTuning:
     the samples tells which epoch's weights are kept; 0 keeps the last. ``teacher`` is ``none``, ``original`` (the model
     before it was compressed) or the path of a model file; ``alpha`` weighs its outputs, softened by ``temperature``, against
     the labels, and ``features`` weighs the attention maps inside it. ``limit`` is the most samples an epoch takes (another
-    draw each time), ``patience`` the epochs without improvement after which to stop; 0 for neither. Raises TrainingError.
+    draw each time), ``patience`` the epochs without improvement after which to stop; 0 for neither. ``augment`` changes
+    images anew each time: ``shift`` (up to an eighth), ``flip`` (left to right) or ``flip-shift``; a teacher sees what the
+    student sees. Raises TrainingError.
     """
 
     epochs: int = 3
@@ -54,6 +57,7 @@ class FineTuning:
     features: float = 0.0
     limit: int = 0
     patience: int = 0
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
@@ -83,6 +87,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "features": ("from 0", lambda value: 0 <= value < math.inf),
     "limit": ("from 0 (all)", lambda value: value >= 0),
     "patience": ("from 0 (no early stop)", lambda value: value >= 0),
+    "augment": (f"to be one of {', '.join(AUGMENTATIONS)}", lambda value: value in AUGMENTATIONS),
 }
 
 
@@ -132,6 +137,7 @@ def fine_tune(
     import_tensorflow().config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     inputs = model_inputs(model, samples)
+    ensure_images(inputs, settings.augment)
     objective = objective_for(model, samples.labels, settings.loss, taught=teacher is not None)
     if not model.trainable_variables:
         raise TrainingError(
@@ -161,7 +167,7 @@ class _Lesson:
         self, inputs: list[Array], target: Array | None, objective: Objective, tutor: Tutor | None, settings: FineTuning
     ) -> None:
         self.inputs, self.target, self.objective, self.tutor = inputs, target, objective, tutor
-        self.seed, self.limit = settings.seed, settings.limit
+        self.seed, self.augment = settings.seed, settings.augment
         count = len(inputs[0])
         held_out = round(count * settings.validation_fraction)
         if held_out == count:
@@ -176,13 +182,19 @@ class _Lesson:
         self.steps = math.ceil(self.rows / self.batch)
         self.all_steps = settings.steps(count)
 
-    def batches(self, epoch: int) -> Iterator[Array]:
-        """The row numbers of each batch, all of one size: every sample once, the first ones again to fill the last."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.fit)[: self.rows]
-        yield from np.resize(order, (self.steps, self.batch))
+    def batches(self, epoch: int) -> Iterator[tuple[list[Any], Any, Any]]:
+        """Inputs, target and the teacher's outputs (zeros where there is none of them) of each batch.
 
-    def taken(self, rows: Array) -> tuple[list[Any], Any, Any]:
-        """Inputs, target and the teacher's outputs for these rows; zeros where there is none of them."""
+        All are of one size: every sample comes once, the first ones again to fill the last.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.fit)[: self.rows]
+        for number, rows in enumerate(np.resize(order, (self.steps, self.batch))):
+            inputs, target, soft = self._taken(rows)
+            if self.augment != "none":
+                inputs = [augmented(inputs[0], self.augment, np.random.default_rng([self.seed, epoch, number]))]
+            yield inputs, inputs[0] if self.objective.reconstruct else target, soft
+
+    def _taken(self, rows: Array) -> tuple[list[Any], Any, Any]:
         target = np.zeros(len(rows), np.float32) if self.target is None else self.target[rows]
         soft = None if self.tutor is None else self.tutor.known(rows)
         return [values[rows] for values in self.inputs], target, np.zeros(1, np.float32) if soft is None else soft
@@ -275,9 +287,9 @@ class _Run:
         started = time.perf_counter()
         self._tell("on_epoch_begin", self.epoch)
         total, done = 0.0, 0
-        for rows in self.lesson.batches(self.epoch):
+        for batch in self.lesson.batches(self.epoch):
             self._tell("on_train_batch_begin", done)
-            loss = float(self.step(*self.lesson.taken(rows)))
+            loss = float(self.step(*batch))
             if not math.isfinite(loss):
                 self._give_up(f"the loss is {loss}")
             total, done = total + loss, done + 1

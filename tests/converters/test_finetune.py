@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from edgekit_converters import TrainingError
 from edgekit_converters._tf import import_keras, import_tf_keras, import_tfmot
+from edgekit_converters.augment import augmented
 from edgekit_converters.checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
 from edgekit_converters.finetune import FineTuning, History, fine_tune
 from edgekit_converters.losses import output_activation
@@ -385,6 +386,50 @@ def test_a_loss_that_is_no_number_gives_the_last_good_weights_back(zoo, framewor
     assert _equal(_values(model), good)
 
 
+@pytest.mark.parametrize("how", ["shift", "flip", "flip-shift"])
+def test_images_are_moved_and_mirrored(how) -> None:
+    """Each comes out as one of the crops of the image mirrored at its borders, or of that crop mirrored; not all alike."""
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 16, 2), np.uint8)
+    changed = augmented(images, how, np.random.default_rng(1))
+    seen = set()
+    for image, found in zip(images, changed, strict=True):
+        padded = np.pad(image, ((1, 1), (2, 2), (0, 0)), mode="symmetric")
+        crops = {
+            (y, x, flipped): padded[y : y + 8, x : x + 16][:, :: -1 if flipped else 1]
+            for y in (range(3) if "shift" in how else (1,))
+            for x in (range(5) if "shift" in how else (2,))
+            for flipped in ((False, True) if "flip" in how else (False,))
+        }
+        seen.add(next(place for place, crop in crops.items() if np.array_equal(crop, found)))
+
+    assert changed.dtype == images.dtype
+    assert len(seen) > (8 if "shift" in how else 1)
+
+
+def test_augmented_training_resumes_too(zoo, tmp_path: Path) -> None:
+    """With a teacher that is asked about each changed image: bit for bit; what is no image is refused."""
+    settings, teacher = replace(QUICK, epochs=2, augment="flip-shift"), _network("keras", last=None)
+    whole, resumed = _network("keras"), _network("keras")
+    fine_tune(whole, _bars(), settings, framework="keras", teacher=teacher)
+    with pytest.raises(Interrupted):
+        fine_tune(
+            _network("keras"),
+            _bars(),
+            settings,
+            framework="keras",
+            teacher=teacher,
+            checkpoint=tmp_path,
+            progress=_interrupt_after(1),
+        )
+    history = fine_tune(resumed, _bars(), settings, framework="keras", teacher=teacher, checkpoint=tmp_path)
+    rows = Samples({"x": np.zeros((8, 3))}, np.zeros((8, 3)))
+
+    assert history.resumed_from == 1
+    assert _equal(_values(whole), _values(resumed))
+    with pytest.raises(TrainingError, match=r"images of shape \(H, W, C\) for augment = 'flip-shift', got \(3,\)"):
+        fine_tune(_linear("keras", np.eye(3, dtype=np.float32)), rows, settings, framework="keras")
+
+
 def test_a_limit_draws_other_samples_each_epoch(zoo) -> None:
     """Six steps an epoch with all samples, one with as many as a batch."""
     steps: list[int] = []
@@ -420,6 +465,7 @@ def test_a_limit_draws_other_samples_each_epoch(zoo) -> None:
         {"features": -1.0},
         {"limit": -1},
         {"patience": "none"},
+        {"augment": "shake"},
     ],
 )
 def test_settings_out_of_range_are_refused(change) -> None:
