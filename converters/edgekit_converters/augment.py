@@ -26,11 +26,11 @@ def augmented(images: Array, how: str, random: np.random.Generator) -> Array:
     count, height, width, _ = images.shape
     most = [max(1, round(size * MOST_SHIFT)) if "shift" in how else 0 for size in (height, width)]
     mirrored = random.integers(0, 2, count) == 1 if "flip" in how else np.zeros(count, bool)
-    down = random.integers(0, 2 * most[0] + 1, size=count)
-    right = random.integers(0, 2 * most[1] + 1, size=count)
+    down: Array = random.integers(0, 2 * most[0] + 1, size=(count, 1))
+    right: Array = random.integers(0, 2 * most[1] + 1, size=(count, 1))
     padded = np.pad(images, ((0, 0), (most[0], most[0]), (most[1], most[1]), (0, 0)), mode="symmetric")
-    rows = down[:, None] + np.arange(height)
-    columns = right[:, None] + np.arange(width)
+    rows = down + np.arange(height)
+    columns = right + np.arange(width)
     columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
     moved: Array = padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
     return moved
