@@ -26,6 +26,10 @@ def quantize_options(recipe: Recipe, float_model: FloatModel) -> dict[str, Any]:
     A layer's name may be a pattern with ``*`` and ``?``. Raises UsageError for one that no operator comes from.
     """
     options = dict(recipe.quantize)
+    if recipe.precision == "int8" and any(step.technique == "cluster" for step in recipe.steps):
+        options.setdefault(
+            "share_codes", True
+        )  # without it the clusters would not outlive folding and int8's own scales
     wanted = {key: tuple(options[key]) for key in KEPT if options.get(key)}
     if not wanted:
         return options

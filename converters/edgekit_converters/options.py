@@ -24,6 +24,7 @@ class QuantizeOptions:
       the least mean squared error, or at the least divergence (thresholds.py has the sources).
     - ``equalize``: balance the channels of each activation before (equalize.py).
     - ``correct_bias``: fold the mean error of each output channel into the biases after (correct.py).
+    - ``share_codes``: scale the channels of a clustered kernel so that they share their few codes (shared_codes.py).
     - ``quantizer``: ``auto`` is ai-edge-quantizer, and TFLite's own where that one leaves operators in float.
     - ``keep_float``, ``keep_int16``: indices of operators of the float model's first subgraph that are computed in
       float32, or with int16 activations and int8 weights. Whatever is kept makes the result ``mixed-int8``.
@@ -37,6 +38,7 @@ class QuantizeOptions:
     percentile: float = 99.99
     equalize: bool = False
     correct_bias: bool = False
+    share_codes: bool = False
     quantizer: str = "auto"
     keep_float: tuple[int, ...] = ()
     keep_int16: tuple[int, ...] = ()
@@ -44,7 +46,7 @@ class QuantizeOptions:
     def __post_init__(self) -> None:
         _check_choice("calibration", self.calibration, CALIBRATIONS)
         _check_choice("quantizer", self.quantizer, QUANTIZERS)
-        for name in ("equalize", "correct_bias"):
+        for name in ("equalize", "correct_bias", "share_codes"):
             if not isinstance(getattr(self, name), bool):
                 raise TechniqueError(f"expected {name} to be true or false, got {getattr(self, name)!r}")
         if not _is_number(self.percentile) or not LOWEST_PERCENTILE <= self.percentile <= 100.0:

@@ -175,7 +175,7 @@ def _count(card: ModelCard, indices: Sequence[int]) -> dict[str, int]:
 def _quantize_static(
     seen: Observations, wanted: _Wanted, samples: Mapping[str, Array], ranges: Ranges | None
 ) -> Quantized:
-    """The steps around the quantizer: balance, calibrate, quantize, correct."""
+    """The steps around the quantizer: balance, calibrate, quantize, share codes, correct."""
     options = wanted.options
     pairs: tuple[tuple[int, int], ...] = ()
     if options.equalize:
@@ -183,6 +183,8 @@ def _quantize_static(
         pairs = balanced.pairs
     found = seen.ranges(options.calibration, options.percentile) if ranges is None else ranges
     made = _by_either(seen.float_model, wanted, samples, found)
+    if options.share_codes:
+        made = _shared(seen.float_model, made, wanted)
     if options.correct_bias:
         made = _corrected(seen.float_model, made, wanted, samples)
     return replace(made, calibration=options.calibration, equalized=pairs)
@@ -205,6 +207,13 @@ def _by_either(float_model: bytes, wanted: _Wanted, samples: Mapping[str, Array]
         if wanted.options.quantizer == "ai-edge-quantizer" or wanted.options.keep_int16:
             raise PromiseError(str(gap), problems=_problems(gap)) from gap
         return _fall_back(float_model, wanted, samples, ranges, gap)
+
+
+def _shared(float_model: bytes, made: Quantized, wanted: _Wanted) -> Quantized:
+    from .shared_codes import share_codes
+
+    shared = share_codes(float_model, made.tflite)
+    return made if shared == made.tflite else _verified(shared, made.quantizer, wanted)
 
 
 def _corrected(float_model: bytes, made: Quantized, wanted: _Wanted, samples: Mapping[str, Array]) -> Quantized:
