@@ -26,7 +26,8 @@ __all__ = ["Amount", "Audit", "TensorAudit", "audit"]
 Array = npt.NDArray[Any]
 Progress = Callable[[int, int, str], None]
 PLAIN = QuantizeOptions()
-TRIED_SAMPLES = 256
+# Every hypothesis runs the float model on so many samples, on fewer of them where it is large.
+TRIED_SAMPLES, LEAST_TRIED, TRIED_MACS = 256, 64, 3 * 10**10
 FRACTIONS = (4, 2, 1)
 
 
@@ -125,8 +126,9 @@ def audit(
         (classes or _outputs(card)) if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
     )
     say(2, 4, "preprocessing")
-    few = {name: np.asarray(values)[:TRIED_SAMPLES] for name, values in samples.items()}
-    trials = try_hypotheses(float_model, few, None if labels is None else labels[:TRIED_SAMPLES])
+    tried = min(TRIED_SAMPLES, max(LEAST_TRIED, TRIED_MACS // max(1, card.macs)))
+    few = {name: np.asarray(values)[:tried] for name, values in samples.items()}
+    trials = try_hypotheses(float_model, few, None if labels is None else labels[:tried])
     say(3, 4, "amounts")
     found = Audit(
         samples=len(next(iter(samples.values()))),

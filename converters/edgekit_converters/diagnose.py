@@ -24,6 +24,7 @@ from .fidelity import Grid, TensorFidelity, answers, compare_tensors, right_answ
 from .layers import name_layers
 from .model_card import ModelCard, OpCard
 from .observations import Observations
+from .op_costs import count_elements
 from .options import QuantizeOptions
 from .quantize import ensure_quantizable, quantize
 
@@ -39,6 +40,8 @@ _PASSED = frozenset(
 )
 _POOLED = frozenset({"MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "SPLIT"})
 WORTH_DB = 0.25
+# Tensors are compared on all samples, or on so few that this many elements are read: large ones need fewer samples.
+COMPARED_ELEMENTS, LEAST_COMPARED = 200_000_000, 32
 NO_TIME = "not measured: the time was spent on layers with more error"
 NOT_ASKED = "not measured: it was not asked for"
 NO_FLOATS = "not measured: it computes with integers in the float model too"
@@ -386,7 +389,10 @@ def _compared(bench: _Bench, groups: Sequence[tuple[str, list[OpCard]]]) -> list
     """Every layer with the error of its output, and what of it came in."""
     variable = _floats(bench.card)
     touched = {index for op in bench.card.ops for index in (*op.inputs, *op.outputs)} & variable
-    seen = compare_tensors(bench.float_model, bench.quantized, bench.inputs, sorted(touched))
+    elements = sum(count_elements(bench.card.tensors[index].shape) for index in touched)
+    rows = max(LEAST_COMPARED, COMPARED_ELEMENTS // max(1, elements))
+    few = {name: values[:rows] for name, values in bench.inputs.items()}
+    seen = compare_tensors(bench.float_model, bench.quantized, few, sorted(touched))
     found = []
     for name, ops in groups:
         inside = {index for op in ops for index in op.outputs}

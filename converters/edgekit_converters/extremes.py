@@ -52,11 +52,11 @@ def collect_extremes(model: bytes, samples: Mapping[str, Array], tensors: Sequen
     """Of the float tensors with these indices in subgraph 0; raises CalibrationError for samples that do not fit."""
     interpreter = open_interpreter(model)
     details = {int(raw["index"]): raw for raw in interpreter.get_tensor_details()}
-    meters = {index: _Meter() for index in tensors if details[index]["dtype"] is np.float32}
+    count = len(next(iter(samples.values())))
+    meters = {index: _Meter(count) for index in tensors if details[index]["dtype"] is np.float32}
     for _ in run_samples(interpreter, samples):
         for index, meter in meters.items():
             meter.add(np.asarray(interpreter.get_tensor(index)), _rows(interpreter))
-    count = len(next(iter(samples.values())))
     return {index: meter.result(count) for index, meter in meters.items() if meter.count}
 
 
@@ -90,6 +90,9 @@ def shares_inside(
 
 @dataclass
 class _Meter:
+    """``runs`` is how often it will be added to, at most."""
+
+    runs: int
     count: int = 0
     lows: list[Array] = field(default_factory=list)
     highs: list[Array] = field(default_factory=list)
@@ -106,8 +109,8 @@ class _Meter:
         self.lows.append(np.broadcast_to(by_row.min(axis=1), (rows,)))
         self.highs.append(np.broadcast_to(by_row.max(axis=1), (rows,)))
         self.count += values.size
-        self.highest = tails(values, self.highest, self.count, np.positive)
-        self.lowest = tails(values, self.lowest, self.count, np.negative)
+        self.highest = tails(values, self.highest, values.size * self.runs, np.positive)
+        self.lowest = tails(values, self.lowest, values.size * self.runs, np.negative)
         by_channel = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         low, high = by_channel.min(axis=0), by_channel.max(axis=0)
         self.channel_low = low if self.channel_low is None else np.minimum(low, self.channel_low)

@@ -49,9 +49,11 @@ class Grid:
     dtype: str
 
     def rounded(self, values: Array) -> Array:
-        """``values`` (float64) at the nearest step, those outside at the ends."""
-        steps = np.rint(values / self.scale).clip(round(self.low / self.scale), round(self.high / self.scale))
-        return np.asarray(steps * self.scale)
+        """``values`` (float32) at the nearest step, those outside at the ends."""
+        steps = np.rint(values * np.float32(1 / self.scale))
+        np.clip(steps, round(self.low / self.scale), round(self.high / self.scale), out=steps)
+        steps *= np.float32(self.scale)
+        return np.asarray(steps)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def compare_tensors(
     details = {int(raw["index"]): raw for raw in ours.get_tensor_details()}
     wanted = {index: str(details[index]["name"]) for index in tensors if details[index]["dtype"] is np.float32}
     partners = _partners(quantized, theirs, set(wanted.values()))
-    meters = {index: _Meter(partners.get(name, (None, None))[1]) for index, name in wanted.items()}
+    runs = len(next(iter(samples.values())))
+    meters = {index: _Meter(partners.get(name, (None, None))[1], runs) for index, name in wanted.items()}
     steps = zip(run_samples(ours, samples), run_samples(theirs, samples), strict=True)
     for _ in steps:
         for index, name in wanted.items():
@@ -160,14 +163,15 @@ def run_samples(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[int]
 
 
 def tails(values: Array, kept: Array, count: int, pick: Callable[[Array], Array]) -> Array:
-    """The most extreme of ``values`` and ``kept``: as many as ``count`` values need for a percentile of TAIL.
+    """The most extreme of ``values`` and ``kept``: as many as a percentile of TAIL of ``count`` values, in all, needs.
 
     ``pick`` is np.positive for the largest, np.negative for the smallest; both are given and returned in its sign.
     """
     room = int((count - 1) * TAIL) + 2
     flat = pick(values.reshape(-1))
-    candidates = flat if flat.size <= room else np.partition(flat, flat.size - room)[-room:]
-    joined = np.concatenate([kept, candidates])
+    if kept.size >= room:  # what is less extreme than all that is kept already need not be sorted
+        flat = flat[flat > kept.min()]
+    joined = np.concatenate([kept, flat])
     return joined if joined.size <= room else np.partition(joined, joined.size - room)[-room:]
 
 
@@ -185,9 +189,10 @@ def percentile_of_tail(extremes: Array, count: int) -> float:
 
 @dataclass
 class _Meter:
-    """Sums over one tensor of every sample."""
+    """Sums over one tensor of every sample; ``runs`` is how often it will be added to."""
 
     grid: Grid | None
+    runs: int
     count: int = 0
     compared: int = 0
     outside: int = 0
@@ -198,20 +203,25 @@ class _Meter:
     def add(self, values: Array, other: Array | None) -> None:
         """Take in one run's tensor, and the quantized model's own where it has one of the same shape."""
         self.count += values.size
-        self.highest = tails(values, self.highest, self.count, np.positive)
-        self.lowest = tails(values, self.lowest, self.count, np.negative)
+        self.highest = tails(values, self.highest, values.size * self.runs, np.positive)
+        self.lowest = tails(values, self.lowest, values.size * self.runs, np.negative)
         if other is None or other.shape != values.shape:
             return
         self.compared += 1
-        x = values.astype(np.float64).reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
-        q = other.astype(np.float64).reshape(x.shape)
+        x = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+        q = other.reshape(x.shape).astype(np.float32)
         if self.grid is not None:
-            q = (q - self.grid.zero_point) * self.grid.scale
-            self._sum("grid", np.square(x - self.grid.rounded(x)))
+            q -= np.float32(self.grid.zero_point)
+            q *= np.float32(self.grid.scale)
+            off = x - self.grid.rounded(x)
+            self._sum("grid", off, off)
             half = self.grid.scale / 2
-            self.outside += int(np.count_nonzero((x < self.grid.low - half) | (x > self.grid.high + half)))
-        for name, products in (("xx", x * x), ("qq", q * q), ("xq", x * q), ("noise", np.square(x - q))):
-            self._sum(name, products)
+            if values.min() < self.grid.low - half or values.max() > self.grid.high + half:
+                self.outside += int(np.count_nonzero((x < self.grid.low - half) | (x > self.grid.high + half)))
+        for name, one, two in (("xx", x, x), ("qq", q, q), ("xq", x, q)):
+            self._sum(name, one, two)
+        q -= x
+        self._sum("noise", q, q)
 
     def result(self) -> TensorFidelity:
         """The figures of all that was added."""
@@ -231,8 +241,9 @@ class _Meter:
             grid=self.grid,
         )
 
-    def _sum(self, name: str, products: Array) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + products.sum(axis=0)
+    def _sum(self, name: str, one: Array, two: Array) -> None:
+        """Add the products by channel: in float32 within a run, in float64 over the runs."""
+        self.sums[name] = self.sums.get(name, 0.0) + np.einsum("ic,ic->c", one, two).astype(np.float64)
 
     def _channel_noise(self, name: str) -> float:
         signal, noise = self.sums["xx"], self.sums[name]

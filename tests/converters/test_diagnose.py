@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from edgekit_converters.diagnose import Diagnosis, diagnose, rank_layers
 from edgekit_converters.errors import CalibrationError, UnsupportedModelError
-from edgekit_converters.fidelity import compare_tensors
+from edgekit_converters.fidelity import compare_tensors, percentile_of_tail, tails
 from edgekit_converters.options import QuantizeOptions
 from edgekit_converters.quantize import quantize
 
@@ -70,6 +70,18 @@ def test_figures_are_those_of_the_two_tensors() -> None:
     live = np.sum(x**2, axis=0) > 0
     ratio = np.sum((x - rendered) ** 2, axis=0)[live] / np.sum(x**2, axis=0)[live]
     assert seen.noise == pytest.approx(np.minimum(1, ratio).mean(), rel=1e-6)
+
+
+def test_percentiles_are_numpys_over_all_runs() -> None:
+    """Whatever the order of the values: the tails that are kept hold what the interpolation needs."""
+    values = np.sort(np.random.default_rng(3).normal(size=(50, 1000)).astype(np.float32).reshape(-1)).reshape(50, 1000)
+    for rows in (values, values[::-1]):
+        high = low = np.zeros(0, np.float32)
+        for row in rows:
+            high, low = tails(row, high, values.size, np.positive), tails(row, low, values.size, np.negative)
+        found = -percentile_of_tail(low, values.size), percentile_of_tail(high, values.size)
+        # interpolated in float64 here, in float32 there
+        assert found == pytest.approx(np.percentile(values, [0.01, 99.99]), rel=1e-6)
 
 
 def tensor_values(float_model: bytes, quantized: bytes, name: str, rows: np.ndarray) -> tuple:
@@ -245,3 +257,42 @@ def test_a_model_that_is_quantized_already_is_refused() -> None:
     """There is nothing to compare it with."""
     with pytest.raises(UnsupportedModelError, match="expected a float32"):
         diagnose(dense_model("int8"), {"x": np.zeros((4, 64), np.float32)})
+
+
+@pytest.mark.keras
+def test_a_skewed_keras_layer_is_named_as_keras_names_it() -> None:
+    """Through export and names: the depthwise layer of a nested block, with the convolution that reads it."""
+    from edgekit_converters._tf import import_keras
+    from edgekit_converters.export import export_float
+    from edgekit_converters.load import LoadedModel
+
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    block = keras.Sequential(
+        [
+            layers.Input((8, 8, 6)),
+            layers.DepthwiseConv2D(3, activation="relu", bias_initializer="random_uniform", name="depthwise"),
+            layers.Conv2D(6, 1, activation="relu", name="pointwise"),
+        ],
+        name="block",
+    )
+    source = layers.Input((8, 8, 3))
+    stem = layers.Conv2D(6, 3, padding="same", activation="relu", name="stem")(source)
+    pooled = layers.GlobalAveragePooling2D(name="pool")(block(stem))
+    model = keras.Model(source, layers.Dense(4, name="scores")(pooled))
+    depthwise, pointwise = block.layers
+    scales = np.array([3000, 1, 1, 1, 1, 1], np.float32)
+    kernel, bias = depthwise.get_weights()
+    depthwise.set_weights([kernel * scales[:, None], bias * scales])
+    kernel, bias = pointwise.get_weights()
+    pointwise.set_weights([kernel / scales[:, None], bias])
+
+    export = export_float(LoadedModel(model, "keras"))
+    draw = np.random.default_rng(0).uniform(0, 1, (60, 8, 8, 3)).astype(np.float32)
+    found = diagnose(export.tflite, {"x": draw[:30]}, measured_on={"x": draw[30:]}, layers=export.layers)
+    worst = min(found.to_dict()["layers"], key=lambda layer: layer["rank"])
+    assert worst["layer"] == "block/depthwise"
+    assert worst["keep_layers"] == ["block/depthwise", "block/pointwise"]
+    assert worst["blame"] > 0.8
+    assert worst["win_joint"] > worst["win"] + 10
