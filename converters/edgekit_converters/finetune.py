@@ -124,10 +124,10 @@ def fine_tune(
 ) -> History:
     """Train ``model`` (of the ``framework`` ``keras`` or ``tf_keras``) in place with Adam.
 
-    ``teacher`` is a Teacher, or a model of either Keras, with the same inputs and outputs. ``callbacks`` are those of a technique
-    (``on_train_begin``, ``on_train_batch_begin``, … with ``model`` set). The weights of the best epoch are kept, or those
-    it began with where none was better; the last ones where ``keep_best`` is not set or nothing is held out. Several
-    outputs: the labels are the first one's. An epoch's last batch is filled up with samples from its beginning.
+    ``teacher`` is a Teacher, or a model of either Keras, with the same inputs and outputs. ``callbacks`` are those of a
+    technique (``on_train_begin``, ``on_train_batch_begin``, … with ``model`` set). The weights of the best epoch are kept,
+    or those it began with where none was better; the last ones where ``keep_best`` is not set or nothing is held out.
+    Several outputs: the labels are the first one's. An epoch's last batch is filled up with samples from its beginning.
 
     ``checkpoint`` is a folder: what a killed run with the same model, data and settings left there is gone on from.
     Raises TrainingError when data and model do not fit, or when the loss is no longer finite (the model then has the
@@ -136,16 +136,7 @@ def fine_tune(
     keras = import_keras() if framework == "keras" else import_tf_keras()
     import_tensorflow().config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
-    inputs = model_inputs(model, samples)
-    ensure_images(inputs, settings.augment)
-    objective = objective_for(model, samples.labels, settings.loss, taught=teacher is not None)
-    if not model.trainable_variables:
-        raise TrainingError(
-            "expected a model with weights to train, got one with none: set trainable = True on its layers"
-        )
-    tutor = None if teacher is None else Tutor(model, teacher, inputs, settings, objective)
-    target = inputs[0] if objective.reconstruct else samples.labels
-    lesson = _Lesson(inputs, None if target is None else np.asarray(target), objective, tutor, settings)
+    lesson = _lesson(model, samples, settings, teacher)
     run = _Run(model, framework, lesson, settings, list(callbacks), keep_best)
     key = run.key(teacher) if checkpoint is not None else ""
     with own_random_numbers(model, framework) as reseed, tensorflow_errors():
@@ -158,6 +149,22 @@ def fine_tune(
             if progress is not None:
                 progress(run.epoch, settings.epochs, run.told())
     return run.finished()
+
+
+def _lesson(model: Any, samples: Samples, settings: FineTuning, teacher: Any | None) -> _Lesson:
+    """What ``model`` is to learn, once it is known that everything fits."""
+    if teacher is None and settings.teacher != "none":
+        raise TrainingError(f"expected the teacher {settings.teacher!r} as a model, got none: pass it as teacher=")
+    inputs = model_inputs(model, samples)
+    ensure_images(inputs, settings.augment)
+    objective = objective_for(model, samples.labels, settings.loss, taught=teacher is not None)
+    if not model.trainable_variables:
+        raise TrainingError(
+            "expected a model with weights to train, got one with none: set trainable = True on its layers"
+        )
+    tutor = None if teacher is None else Tutor(model, teacher, inputs, settings, objective)
+    target = inputs[0] if objective.reconstruct else samples.labels
+    return _Lesson(inputs, None if target is None else np.asarray(target), objective, tutor, settings)
 
 
 class _Lesson:

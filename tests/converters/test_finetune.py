@@ -359,6 +359,8 @@ def test_a_model_that_cannot_be_trained_is_refused(zoo) -> None:
         def call(self, inputs: Any) -> Any:
             return inputs
 
+    with pytest.raises(TrainingError, match="the teacher 'original' as a model"):
+        fine_tune(_network("keras"), _bars(), replace(QUICK, teacher="original"), framework="keras")
     with pytest.raises(TrainingError, match="weights to train"):
         fine_tune(frozen, _bars(), QUICK, framework="keras")
     with pytest.raises(TrainingError, match="functional or sequential"):
