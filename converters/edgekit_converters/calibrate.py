@@ -135,12 +135,23 @@ def _checked(values: Any, raw: Mapping[str, Any]) -> Array:
     if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and not whole):
         raise CalibrationError(f"expected calibration samples that {wanted} can hold, got {array.dtype}")
     if not array.ndim or array.shape[1:] != shape:
-        raise CalibrationError(f"expected calibration samples of shape {('N', *shape)}, got {array.shape}")
+        raise CalibrationError(
+            f"expected calibration samples of shape {('N', *shape)}, got {array.shape}{_layout_hint(array.shape[1:], shape)}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(wanted)
     if not np.isfinite(cast).all():
         raise CalibrationError(f"expected finite calibration samples in {wanted}, got NaN, infinity or a larger number")
     return cast
+
+
+def _layout_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What to type where only the channels stand elsewhere."""
+    if len(given) != 3 or given == wanted:
+        return ""
+    if (*given[1:], given[0]) == wanted:
+        return ": move the channels last, np.moveaxis(x, 1, -1)"
+    return ": move the channels first, np.moveaxis(x, -1, 1)" if (given[-1], *given[:-1]) == wanted else ""
 
 
 def _interpreter(float_model: bytes, threads: int) -> Any:

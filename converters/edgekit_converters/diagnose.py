@@ -43,6 +43,7 @@ WORTH_DB = 0.25
 # Tensors are compared on all samples, or on so few that this many elements are read: large ones need fewer samples.
 COMPARED_ELEMENTS, LEAST_COMPARED = 200_000_000, 32
 NO_TIME = "not measured: the time was spent on layers with more error"
+KEPT_ALREADY = "not measured: the recipe keeps it at a higher precision already"
 NOT_ASKED = "not measured: it was not asked for"
 NO_FLOATS = "not measured: it computes with integers in the float model too"
 
@@ -297,6 +298,7 @@ class _Bench:
     reference: list[Array]
     base: _Score
     agreement: float | None
+    kept: frozenset[int] = frozenset()
 
     @classmethod
     def of(
@@ -317,8 +319,9 @@ class _Bench:
         quantized = make((), ())
         reference, ours = answers(float_model, inputs), answers(quantized, inputs)
         card = ensure_quantizable(float_model)
-        base = _score(reference, ours, labels)
-        return cls(float_model, card, make, quantized, inputs, labels, reference, base, _agreement(reference, ours))
+        base, kept = _score(reference, ours, labels), frozenset({*options.keep_float, *options.keep_int16})
+        agreement = _agreement(reference, ours)
+        return cls(float_model, card, make, quantized, inputs, labels, reference, base, agreement, kept)
 
     @property
     def count(self) -> int:
@@ -340,6 +343,8 @@ class _Bench:
         """Noise / signal at the outputs with only these operators in int8; None where that cannot be made."""
         if not ops:
             return None
+        if self.kept.issuperset(ops):
+            return 0.0
         others = sorted(self.computing - set(ops))
         try:
             return _score(self.reference, answers(self.make(others, ()), self.inputs), None).noise
@@ -429,6 +434,8 @@ def _each(
 def _with_wins(bench: _Bench, layer: LayerDiagnosis) -> LayerDiagnosis:
     if not layer.op_indices:
         return _unmeasured(layer, NO_FLOATS)
+    if bench.kept.issuperset(layer.op_indices):
+        return _unmeasured(layer, KEPT_ALREADY)
     joint = tuple(sorted({*layer.op_indices, *layer.readers}))
     alone = bench.win(keep_float=layer.op_indices)
     both = bench.win(keep_float=joint) if joint != layer.op_indices else alone

@@ -256,3 +256,11 @@ def test_samples_of_another_shape_are_refused() -> None:
     """With both shapes in the message."""
     with pytest.raises(CalibrationError, match=rf"\('N', {SIDE}, {SIDE}, {CHANNELS}\), got \(80, 2, 4, 3\)"):
         run(PIXELS[:, :2])
+
+
+def test_channels_that_stand_first_are_recognised() -> None:
+    """Where the shape tells the layout, the message says what to type."""
+    with pytest.raises(
+        CalibrationError, match=r"got \(80, 3, 4, 4\): move the channels last, np\.moveaxis\(x, 1, -1\)"
+    ):
+        run(np.moveaxis(PIXELS, -1, 1))

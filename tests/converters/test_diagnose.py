@@ -208,11 +208,14 @@ def test_json_is_enough_to_rank(skewed: Diagnosis) -> None:
 
 
 def test_options_of_the_recipe_are_kept() -> None:
-    """A layer that the recipe keeps in float has no int8 range and no error of its own."""
-    found = diagnose(network().tflite(), SAMPLES, options=QuantizeOptions(keep_float=(2,)), budget_s=0.0)
+    """A layer that the recipe keeps in float has no int8 range, no blame, and nothing more to win."""
+    found = diagnose(network().tflite(), SAMPLES, options=QuantizeOptions(keep_float=(2,)))
     layer = by_name(found)["second"]
     assert found.options["keep_float"] == [2]
-    assert layer["int8_range"] is None or layer["grid_noise"] >= 0
+    assert layer["int8_range"] is None
+    assert (layer["blame"], layer["win"]) == (0.0, None)
+    assert layer["notes"]["win"] == "not measured: the recipe keeps it at a higher precision already"
+    assert (2,) not in rank_layers(found)
     assert by_name(found)["third"]["int8_range"]["dtype"] == "int8"
 
 
