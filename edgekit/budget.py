@@ -4,8 +4,8 @@ Rungs of a ladder, from cheap to dear. Each holds recipes; each is converted and
 rung with one that loses no more than allowed is the last:
 
 asked         the recipes that were asked for, int8 by default
-calibration   the same with ranges from percentiles, least squared error, least divergence
-correction    cross-layer equalization and bias correction; TFLite's own quantizer
+correction    the same after cross-layer equalization and with bias correction: costs no speed, and often all it takes
+calibration   ranges from percentiles, least squared error, least divergence; the best of them corrected; TFLite's quantizer
 mixed         the layers that ``diagnose`` finds guilty kept in float: 1, 2, 4 …, then as few as will do
 training      quantization-aware training, where there is training data
 
@@ -140,14 +140,15 @@ class Search:
         start = next((recipe for recipe in asked if recipe.precision == "int8"), None)
         if start is None:
             return
+        self._try("correction", _with(start, equalize=True, correct_bias=True))
+        yield "correction"
         for calibration in CALIBRATIONS:
             self._try("calibration", _with(start, calibration=calibration))
             yield "calibration"
-        best = self._best_of(start)
-        self._try("correction", _with(best, equalize=True, correct_bias=True))
-        yield "correction"
-        self._try("correction", _with(start, quantizer="tflite-converter"))
-        yield "correction"
+        self._try("calibration", _with(self._best_of(start), equalize=True, correct_bias=True))
+        yield "calibration"
+        self._try("calibration", _with(start, quantizer="tflite-converter"))
+        yield "calibration"
         best = self._best_of(start)
         yield from self._mixed("mixed", best)
         if not any(step.technique == "qat" for step in start.steps):
