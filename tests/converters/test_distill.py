@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from edgekit_converters import TechniqueError, TrainingError, distill
 from edgekit_converters._tf import import_keras, import_tf_keras
-from edgekit_converters.distill import DistillSettings, student_for
+from edgekit_converters.distill import DistillSettings, Teacher, student_for
 from edgekit_converters.finetune import FineTuning, fine_tune
 from edgekit_converters.losses import attention_loss, soft_target_loss
 from edgekit_converters.samples import Samples
@@ -170,6 +170,18 @@ def test_a_teacher_too_large_to_keep_is_asked_again(zoo, monkeypatch) -> None:
 
     for one, other in zip(kept.get_weights(), asked.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)  # the teacher's last digits differ with the batch it is in
+
+
+def test_a_teacher_is_asked_once_about_the_same_samples(zoo, monkeypatch) -> None:
+    """Two fine-tunings on the same arrays, then one on others."""
+    teacher, asked = Teacher(_images("keras", 5, seed=1)), []
+    ask = Teacher.ask
+    monkeypatch.setattr(Teacher, "ask", lambda self, *given: asked.append(1) or ask(self, *given))
+    samples = _samples()
+    for given in (samples, samples, _samples()):
+        fine_tune(_images("keras", 2, seed=0), given, ONE_STEP, framework="keras", teacher=teacher)
+
+    assert len(asked) == 2
 
 
 def test_models_that_do_not_match_are_refused(zoo) -> None:
