@@ -95,7 +95,33 @@ def name_layers(
             name = next((maker[index] for index in op.inputs if index in maker), None)
         found.append(name)
         maker.update(dict.fromkeys(op.outputs, name))
-    return tuple(found)
+    return tuple(_with_recurrent(card.ops, found, [name for name in names if name]))
+
+
+def _with_recurrent(ops: Sequence[OpCard], found: list[str | None], names: Sequence[str]) -> list[str | None]:
+    """Recurrent layers that the converter fuses into one operator lose their names: the layer that is missing there has it."""
+    named = list(found)
+    for place, op in enumerate(ops):
+        if found[place] is not None or not op.type.endswith(("_LSTM", "_RNN")):
+            continue
+        start = next((i for i in range(place, -1, -1) if found[i] is not None), -1)
+        end = next((i for i in range(place, len(found)) if found[i] is not None), len(found))
+        missing = _between(names, found[start] if start >= 0 else None, found[end] if end < len(found) else None)
+        if missing is not None:
+            named[start + 1 : end] = [missing] * (end - start - 1)
+    return named
+
+
+def _between(names: Sequence[str], before: str | None, after: str | None) -> str | None:
+    """The one layer made of layers that stands between two; or the one after, when it is made of layers itself."""
+    first = names.index(before) + 1 if before in names else 0
+    last = names.index(after) if after in names else len(names)
+    whole = [name for name in names[first:last] if any(other.startswith(f"{name}/") for other in names)]
+    whole = [name for name in whole if before is None or not name.startswith(f"{before}/")]
+    outermost = [name for name in whole if not any(name.startswith(f"{other}/") for other in whole)]
+    if not outermost and after is not None and any(other.startswith(f"{after}/") for other in names):
+        return after
+    return outermost[0] if len(outermost) == 1 else None
 
 
 def _texts(raw: Any) -> tuple[str, ...]:

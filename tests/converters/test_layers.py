@@ -111,6 +111,25 @@ def test_an_operation_outside_of_layers_bears_its_own_name(framework: str) -> No
     assert "mul" in str(export.layers[0]).lower()
 
 
+@pytest.mark.keras
+def test_fused_recurrent_layers_bear_their_layers_names() -> None:
+    """Keras 2's LSTMs become one operator without a scope."""
+    layers = import_tf_keras().layers
+    both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")
+    stack = [
+        layers.Input((5, 4)),
+        layers.Dense(4, name="before"),
+        layers.Dropout(0.5),
+        both,
+        layers.LSTM(2, name="last"),
+        layers.Dense(2, name="out"),
+    ]
+    export = export_float(LoadedModel(import_tf_keras().Sequential(stack), "tf_keras"))
+    recurrent = [layer for kind, layer in by_type(export) if kind.endswith("_LSTM")]
+    assert recurrent == ["both", "both", "last"]
+    assert None not in export.layers
+
+
 def chain(*outputs: str) -> bytes:
     """A model of ABS operators whose outputs have these names."""
     tensors = [Tensor("in", "float32", (1, 4)), *(Tensor(name, "float32", (1, 4)) for name in outputs)]
