@@ -29,6 +29,7 @@ OPTIONS = {
         "--data", "--data-folder", "--recipe", "--samples", "--max-s", "--calibration-samples", "--seed", "--trust",
         "--markdown", "--scale", "--offset", "--size", "--json",
     ],
+    "recipes": ["--json"],
     "inspect": ["--json"],
     "doctor": ["--json"],
 }  # fmt: skip
