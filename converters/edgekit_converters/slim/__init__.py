@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .costs import Costs, count_costs
-from .slimming import Slimmed, SlimSettings, slim
+from .settings import SlimSettings
+from .slimming import Slimmed, slim
 
 __all__ = ["Costs", "SlimSettings", "Slimmed", "count_costs", "slim"]

@@ -1,9 +1,10 @@
 """What a model costs while channels come and go: multiply-accumulates, parameters, bytes.
 
 Each weight and each call is a product of the numbers of channels kept; removing a class of channels changes a few of the
-factors. MACs are counted as the model card counts those of the .tflite (``op_costs``): convolutions and dense layers, each
-call of a shared layer; what attention multiplies is not counted. Bytes are those of int8 weights: one for each element of a
-kernel, four for each of a bias, and four for each channel of a BatchNormalization, which becomes a bias when it is folded.
+factors. MACs are counted as the model card counts those of the .tflite (``op_costs``): convolutions, dense layers,
+attention, and recurrent layers with every step (where these become a loop, the card counts it as one turn); each call of a
+shared layer. Bytes are those of int8 weights: one for each element of a kernel, four for each of a bias, and four for each
+channel of a BatchNormalization, which becomes a bias when it is folded.
 """
 
 from __future__ import annotations
@@ -63,8 +64,13 @@ class Ledger:
         self._change(classes)
         self.kept[classes] = False
 
+    def restore(self, classes: Ids) -> None:
+        """Bring back classes that were removed."""
+        self._change(classes, sign=1)
+        self.kept[classes] = True
+
     def saving(self, classes: Ids, of: str) -> int:
-        """What removing these classes, which are kept, would save of "macs", "parameters" or "bytes"."""
+        """What removing these classes would save of "macs", "parameters" or "bytes"."""
         before = self._totals[of]
         self._change(classes)
         saved = before - self._totals[of]
@@ -91,12 +97,13 @@ class Ledger:
             self._totals["bytes"] += size * factor.bytes
 
     def _add_weights(self, member: Member) -> None:
+        weights = getattr(member.layer, "weights", ())  # operations of keras.ops have none
         sides: Mapping[int, list[tuple[int, Ids]]] = {
             number: [(slot.axis, slot.ids) for slot in member.slots if slot.weight == number]
-            for number in range(len(member.layer.weights))
+            for number in range(len(weights))
         }
         normalizes = type(member.layer).__name__ == "BatchNormalization"
-        for number, weight in enumerate(member.layer.weights):
+        for number, weight in enumerate(weights):
             shape = list(weight.shape)
             for axis, _ in sides[number]:
                 shape[axis] = 1

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .._tf import import_keras
+from ..errors import UnsupportedModelError
 from ..graph import functional
 from .channels import Channels, Ids, Member
 
 __all__ = ["kept_channels", "rebuild"]
 
 Kept = npt.NDArray[np.bool_]
+Weights = Mapping[int, Sequence[npt.NDArray[Any]]]
 
 
-def rebuild(model: Any, channels: Channels, kept: Kept) -> Any:
+def rebuild(model: Any, channels: Channels, kept: Kept, weights: Weights | None = None) -> Any:
     """A new model with the same names, inputs and outputs, not compiled; ``kept`` has one entry per class.
+
+    ``weights``, in the shapes of the original's, are cut instead of those of the layers whose ``id`` they are under.
 
     A sequential model becomes a sequential one, any other a plain functional one; nested models do likewise.
     """
-    copy, keras = _Copy(channels, kept), import_keras()
+    copy, keras = _Copy(channels, kept, weights or {}), import_keras()
     with keras.src.saving.serialization_lib.SafeModeScope(False):  # the Lambdas of a model in memory may run already
         slimmed = copy.model(model, functional(model).inputs)
     copy.set_weights()
@@ -43,8 +49,8 @@ def kept_channels(channels: Channels, kept: Kept) -> dict[str, Ids]:
 class _Copy:
     """Copies of layers and nested models, each made once: what is shared stays shared."""
 
-    def __init__(self, channels: Channels, kept: Kept) -> None:
-        self._kept = kept
+    def __init__(self, channels: Channels, kept: Kept, weights: Weights) -> None:
+        self._kept, self._given = kept, weights
         self._members = {id(member.layer): member for member in channels.members}
         self._made: dict[int, tuple[Any, Any]] = {}
 
@@ -58,14 +64,18 @@ class _Copy:
         if isinstance(model, keras.Sequential):
             return self._sequential(model, own[0])
         outputs = graph._run_through_graph(own, operation_fn=self._caller)
-        return keras.Model(keras.tree.pack_sequence_as(graph._inputs_struct, own), outputs, name=model.name)
+        with warnings.catch_warnings():  # said when the original was made
+            warnings.filterwarnings("ignore", message="When providing `inputs` as a dict")
+            return keras.Model(keras.tree.pack_sequence_as(graph._inputs_struct, own), outputs, name=model.name)
 
     def set_weights(self) -> None:
         """Give every copy what it keeps of its original's weights."""
-        for original, copy in self._made.values():
+        for original, copy in reversed(
+            self._made.values()
+        ):  # a nested model before its layers, which may differ from it
             if functional(original) is None and getattr(original, "weights", None):
                 copy.set_weights(self._weights(original))
-            if hasattr(original, "trainable"):
+            if getattr(original, "trainable", None) != getattr(copy, "trainable", None):
                 copy.trainable = original.trainable
 
     def _sequential(self, model: Any, tensor: Any) -> Any:
@@ -92,7 +102,16 @@ class _Copy:
         return self._made[id(operation)][1]
 
     def _layer(self, operation: Any) -> Any:
-        config, member = operation.get_config(), self._members.get(id(operation))
+        member = self._members.get(id(operation))
+        try:
+            config = operation.get_config()
+        except NotImplementedError:
+            if isinstance(operation, import_keras().Layer):
+                raise UnsupportedModelError(
+                    f"the layer {operation.name!r} ({type(operation).__name__}) has no get_config: add one, so that the "
+                    "model can be made anew"
+                ) from None
+            return operation  # of keras.ops, with nothing of its own
         if member is not None:
             config.update(self._settings(member, config))
         return operation.__class__.from_config(config)
@@ -109,7 +128,8 @@ class _Copy:
         return changed
 
     def _weights(self, layer: Any) -> list[npt.NDArray[Any]]:
-        weights, member = [weight.numpy() for weight in layer.weights], self._members.get(id(layer))
+        weights = list(self._given.get(id(layer)) or [weight.numpy() for weight in layer.weights])
+        member = self._members.get(id(layer))
         for slot in member.slots if member is not None else ():
             weights[slot.weight] = np.compress(self._kept[slot.ids], weights[slot.weight], axis=slot.axis)
         return weights

@@ -66,7 +66,7 @@ def _applies(rule: Rule, call: Call) -> bool:
     operation = call.operation
     if getattr(operation, "quantization_mode", None) is not None or getattr(operation, "lora_enabled", False):
         return False
-    return len(call.flows) == 1 or (len(call.flows) > 1 and rule in (_merging, _concatenate))
+    return len(call.flows) == 1 or (len(call.flows) > 1 and rule in _SEVERAL)
 
 
 def _opaque(tracer: Tracer, call: Call, reason: str) -> Any:
@@ -202,6 +202,17 @@ def _recurrent(tracer: Tracer, call: Call) -> Any:
     return result
 
 
+def _attention(tracer: Tracer, call: Call) -> Any:
+    """Projections of queries, keys and values to heads, and the products between them: all stay."""
+    layer, flows = call.operation, call.flows
+    query, key = _positions(flows[0].spec), _positions(flows[1].spec)
+    made, read = layer.key_dim, layer.value_dim
+    products = query * key * (made + read)
+    projections = query * made * len(flows[0].ids) + key * made * len(flows[-1].ids) + key * read * len(flows[1].ids)
+    tracer.work.append(Work(layer.num_heads * (products + projections + query * read * (width(call.spec) or 1)), ()))
+    return _opaque(tracer, call, f"{call.path} is an attention")
+
+
 def _batch_norm(tracer: Tracer, call: Call) -> Any:
     """One scale, offset, mean and variance per channel."""
     flow, operation = call.flows[0], call.operation
@@ -297,6 +308,8 @@ def _reshape(tracer: Tracer, call: Call) -> Any:
     return Flow(call.spec, out)
 
 
+# Rules for operations that take several inputs.
+_SEVERAL: tuple[Rule, ...] = (_merging, _concatenate, _attention)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
     **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
@@ -312,6 +325,7 @@ RULES: dict[str, Rule] = {
     "Concatenate": _concatenate,
     "Dense": _dense,
     "Embedding": _embedding,
+    "MultiHeadAttention": _attention,
     "Permute": _permute,
     "PReLU": _prelu,
     "Rescaling": _rescaling,

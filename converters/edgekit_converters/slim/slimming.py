@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,38 +16,16 @@ from .channels import Channels
 from .costs import KINDS, Costs, Ledger
 from .importance import Scores, weight_scores
 from .rebuild import kept_channels, rebuild
+from .reconstruct import observe, recalibrate, reconstructed
 from .select import least_reachable, remove_least
+from .settings import SlimSettings
 from .taylor import taylor_scores
 from .trace import Shapes, trace_channels
 
-__all__ = ["SlimSettings", "Slimmed", "slim"]
-
-IMPORTANCES = ("l1", "l2", "batch-norm", "taylor")
-SCOPES = ("global", "uniform")
+__all__ = ["Slimmed", "slim"]
 
 FineTune = Callable[[Any, int], Any]
 Kept = Mapping[str, npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class SlimSettings:
-    """What to slim to, and how.
-
-    ``to`` is the fraction of ``of`` ("macs", "parameters" or "bytes" of int8 weights) that may remain, 0 < to < 1.
-    ``importance`` is "l1", "l2", "batch-norm" or "taylor" (see importance.py and taylor.py). ``scope`` "uniform" makes all
-    layers narrower by the same fraction, "global" lets them compete. ``rounds`` goes there in equal ratios, with a
-    fine-tuning between two rounds. ``divisor`` rounds widths to a multiple, ``least`` is the smallest width, ``protect``
-    holds globs of the names of layers that keep all channels they make.
-    """
-
-    to: float
-    of: str = "macs"
-    importance: str = "l2"
-    rounds: int = 1
-    divisor: int = 1
-    least: int = 2
-    protect: tuple[str, ...] = ()
-    scope: str = "uniform"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,14 +53,13 @@ def slim(
 ) -> Slimmed:
     """Remove the least important channels of a built functional or sequential Keras 3 model; ``model`` stays as it is.
 
-    ``samples`` with labels, and ``loss`` (see taylor_scores), are for "taylor"; the shape of the samples also stands for
-    dimensions that the model leaves open. ``fine_tune(model, round)`` is called after each round but the last, and returns
-    the model to go on with: fine-tuning the result is up to the caller.
+    ``samples`` let the model make up for what it loses (``reconstruct``) and, with labels and ``loss`` (see taylor_scores),
+    tell what matters ("taylor"); their shape stands for dimensions that the model leaves open. ``fine_tune(model, round)``
+    is called after each round but the last, and returns the model to go on with: the caller fine-tunes the result.
 
-    Raises UnsupportedModelError for a model without a graph, TechniqueError for settings out of range, names that are not
-    there, a ratio that cannot be reached (the message says which can), and "taylor" without labels.
+    Raises UnsupportedModelError for a model without a graph, TechniqueError for names in ``protect`` that are
+    not there, a ratio that cannot be reached (the message says which can), and "taylor" without labels.
     """
-    _check(settings)
     shapes = {name: np.shape(values)[1:] for name, values in samples.inputs.items()} if samples is not None else {}
     first = trace_channels(model, protect=settings.protect, shapes=shapes)
     before = Ledger(first).costs()
@@ -91,26 +67,25 @@ def slim(
     now, channels, kept = model, first, kept_channels(first, np.ones(first.count, bool))
     for number in range(settings.rounds):
         target = getattr(before, settings.of) * settings.to ** ((number + 1) / settings.rounds)
-        ledger = _round(now, channels, settings, target, _scores(now, channels, settings, samples, loss, seed))
+        scores = _scores(now, channels, settings, samples, loss, seed)
+        ledger = remove_least(channels, scores, settings, target=target, last=number + 1 == settings.rounds)
         left = kept_channels(channels, ledger.kept)
         kept = {path: rows[left[path]] for path, rows in kept.items()}
-        now = rebuild(now, channels, ledger.kept)
+        now = _cut(now, channels, ledger, samples if settings.reconstruct else None, seed)
         if fine_tune is not None and number + 1 < settings.rounds:
             now = fine_tune(now, number)
         channels = trace_channels(now, protect=settings.protect, shapes=shapes)
     return Slimmed(now, _facts(settings, first, channels, before), kept)
 
 
-def _round(model: Any, channels: Channels, settings: SlimSettings, target: float, scores: Scores) -> Ledger:
-    return remove_least(
-        channels,
-        scores,
-        target=target,
-        of=settings.of,
-        scope=settings.scope,
-        divisor=settings.divisor,
-        least=settings.least,
-    )
+def _cut(model: Any, channels: Channels, ledger: Ledger, samples: Samples | None, seed: int) -> Any:
+    """The model without what the ledger removed; with samples, what is left makes up for it."""
+    if samples is None or samples.count == 0:
+        return rebuild(model, channels, ledger.kept)
+    observed = observe(model, channels, ledger.kept, samples, seed)
+    slimmed = rebuild(model, channels, ledger.kept, reconstructed(channels, ledger.kept, observed))
+    recalibrate(slimmed, kept_channels(channels, ledger.kept), samples, seed, observed)
+    return slimmed
 
 
 def _scores(
@@ -130,7 +105,8 @@ def _facts(settings: SlimSettings, first: Channels, last: Channels, before: Cost
     facts["channels"] = {
         member.path: [len(member.made), widths[member.path]] for member in first.members if member.made is not None
     }
-    facts["rounds"], facts["importance"], facts["scope"] = settings.rounds, settings.importance, settings.scope
+    for name in ("rounds", "importance", "scope", "divisor"):
+        facts[name] = getattr(settings, name)
     facts["protected"] = dict(first.frozen)
     return facts
 
@@ -141,7 +117,7 @@ def _ensure_reachable(model: Any, channels: Channels, before: Costs, settings: S
     if settings.of == "macs" and opened and not shapes:
         raise TechniqueError("the model leaves sizes of its input open, so its MACs are not known: give samples")
     whole = getattr(before, settings.of)
-    lowest = getattr(least_reachable(channels, divisor=settings.divisor, least=settings.least).costs(), settings.of)
+    lowest = getattr(least_reachable(channels, settings).costs(), settings.of)
     if lowest > whole * settings.to or lowest == whole:
         reasons = sorted(set(channels.frozen.values()))
         raise TechniqueError(
@@ -149,19 +125,3 @@ def _ensure_reachable(model: Any, channels: Channels, before: Costs, settings: S
             f"least={settings.least}, divisor={settings.divisor} is {lowest / whole if whole else 1:.3g}"
             + (f". Channels stay because of: {'; '.join(reasons)}" if reasons else "")
         )
-
-
-def _check(settings: SlimSettings) -> None:
-    """Raise TechniqueError for a setting out of range or a name that is none."""
-    if not 0 < settings.to < 1:
-        raise TechniqueError(f"expected a fraction to between 0 and 1 that remains, got {settings.to!r}")
-    for name, choices in (("of", KINDS), ("importance", IMPORTANCES), ("scope", SCOPES)):
-        given = getattr(settings, name)
-        if given not in choices:
-            near = difflib.get_close_matches(str(given), choices, 1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise TechniqueError(f"{name} is one of {', '.join(choices)}, got {given!r}{hint}")
-    for name in ("rounds", "divisor", "least"):
-        given = getattr(settings, name)
-        if not isinstance(given, int) or given < 1:
-            raise TechniqueError(f"expected {name} to be a whole number of at least 1, got {given!r}")
