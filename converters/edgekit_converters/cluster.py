@@ -31,25 +31,30 @@ __all__ = ["ClusterFacts", "ClusterSettings", "Clustered", "cluster"]
 
 Array = npt.NDArray[Any]
 INITIALIZATIONS = {
+    "wide": "LINEAR",
     "linear": "LINEAR",
     "density": "DENSITY_BASED",
     "random": "RANDOM",
     "kmeans++": "KMEANS_PLUS_PLUS",
 }
 MOST_CLUSTERS = 256
+# How much further than the weights reach "wide" lays its centroids.
+WIDENING = 1.2
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
     """``clusters`` is the number of values the weights of one kernel share, 2 to 256.
 
-    ``initialization``: ``linear`` (evenly spaced between the smallest and largest weight; its counts are the most
-    uneven, which zips best), ``density``, ``random`` or ``kmeans++``. ``layers`` gives layers by name or glob a number of
-    clusters of their own; 0 leaves one alone. With ``preserve_sparsity`` zeros stay zeros: for a model pruned before.
+    ``initialization`` places them at first: ``linear`` evenly from the smallest weight to the largest; ``wide`` a fifth
+    further, so that the outer ones are hardly used, the inner ones the more, and the file zips best; ``density`` where
+    weights are many; ``random``; ``kmeans++`` next to the weights, most accurate and largest. ``layers`` gives layers by
+    name or glob a number of clusters of their own; 0 leaves one alone. With ``preserve_sparsity`` zeros stay zeros: for a
+    model pruned before.
     """
 
     clusters: int = 16
-    initialization: str = "linear"
+    initialization: str = "wide"
     layers: Mapping[str, int] = field(default_factory=dict)
     preserve_sparsity: bool = False
 
@@ -114,6 +119,9 @@ def cluster(model: Any, settings: ClusterSettings, train: Train, *, seed: int = 
         )
 
     wrapped = wrap(copy, wrapper_of)
+    if settings.initialization == "wide":
+        for centroids in _centroids(wrapped):
+            centroids.assign(centroids * WIDENING)
     train(wrapped, [])
     plain = copy.finish(_shared(wrapped))
     return Clustered(plain, _facts(plain, counts, left))
@@ -165,6 +173,11 @@ def _supported(layer: Any) -> bool:
 
 def _has_zeros(layer: Any) -> bool:
     return any(bool((kernel.variable.numpy() == 0).any()) for kernel in kernels_of(layer))
+
+
+def _centroids(wrapped: Any) -> list[Any]:
+    layers = [layer for _, layer in layers_of(wrapped)]
+    return [centroids for layer in layers for centroids in getattr(layer, "cluster_centroids", {}).values()]
 
 
 def _shared(wrapped: Any) -> dict[int, Array]:

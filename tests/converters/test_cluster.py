@@ -38,7 +38,7 @@ def test_kernels_share_the_values_asked_for() -> None:
     assert all(np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("initialization", ["density", "random", "kmeans++"])
+@pytest.mark.parametrize("initialization", ["linear", "density", "random", "kmeans++"])
 def test_every_initialization_gives_shared_values_and_the_same_twice(initialization: str) -> None:
     """Without training: the centroids it starts with."""
     settings = ClusterSettings(6, initialization=initialization)
@@ -96,7 +96,7 @@ def test_the_record_of_a_long_short_term_memory() -> None:
         ({"clusters": 1}, "2 to 256 clusters, got 1"),
         ({"clusters": 2, "preserve_sparsity": True}, "3 to 256"),
         ({"layers": {"conv": 1}}, "for 'conv', or 0 to leave the layer alone"),
-        ({"initialization": "kmeans"}, r"linear, density, random, kmeans\+\+"),
+        ({"initialization": "kmeans"}, r"wide, linear, density, random, kmeans\+\+"),
     ],
 )
 def test_settings_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:

@@ -90,7 +90,7 @@ def test_layers_tfmot_leaves_out_take_part() -> None:
     )
 
     def train(wrapped: Any, callbacks: Any) -> None:
-        wrapped.compile("adam", "mse")
+        wrapped.compile("adam", "mse", run_eagerly=True)
         rng = np.random.default_rng(0)
         wrapped.fit(rng.integers(0, 9, (8, 6)), {"a": rng.random((8, 2)), "b": rng.random((8, 1))}, 4, verbose=0)
 
