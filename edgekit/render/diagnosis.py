@@ -173,5 +173,5 @@ def _advice(report: DiagnosisReport) -> Iterator[str]:
         names = ", ".join(f'"{plain(name)}"' for name in winning[0]["keep_layers"])
         yield f"To keep the worst in float, write a recipe of your own: [quantize] keep_float = [{names}]"
         yield "To find how many need it: edgekit convert --max-drop 0.01"
-    elif summary.get("measured"):
+    elif any(layer["win"] is not None for layer in report.layers):
         yield "No layer alone is to blame: none wins much by staying in float. Try int8-mse, int8-equalized-corrected or qat-int8"
