@@ -169,7 +169,7 @@ class Search:
         # TFLite's own quantizer cannot leave operators out.
         start = _with(replace(start, quantize={k: v for k, v in start.quantize.items() if k != "quantizer"}))
         try:
-            ranked, total = guilty_layers(self.job, start, remaining_s=self._remaining(), progress=self.progress)
+            ranked, total = guilty_layers(self.job, start, remaining_s=self._remaining())
         except StoreError:
             raise
         except EdgekitError as error:

@@ -172,6 +172,8 @@ class ConversionJob:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        if kind is None and self.store is not None and not self.floats.unfinished:
+            self.store.drop_checkpoints()
         return self._open.__exit__(kind, error, trace)
 
     def run(self) -> Results[Conversion]:
@@ -234,37 +236,6 @@ class ConversionJob:
             float_model = self.floats.of(recipe)
             self.progress.step(f"converting to {recipe.name}")
             return self._one(float_model, recipe)
-
-    def diagnose(self, recipe: Recipe, *, budget_s: float | None) -> Mapping[str, Any]:
-        """The diagnosis, as JSON values, of what ``recipe`` makes of the float model, measured on the calibration samples."""
-        samples = self.samples_file()
-        assert samples is not None
-        assert self.calibration is not None
-        with translated():
-            float_model = self.floats.of(recipe)
-            result = self.worker.call(
-                "diagnose",
-                progress=self.progress.update,
-                model=str(float_model.path),
-                samples=str(samples),
-                precision=recipe.precision,
-                options=quantize_options(recipe, float_model),
-                layers=list(float_model.layers),
-                labels=self._labels_file(),
-                wins=False,  # blame is what ranks: all the time is for that
-                budget_s=budget_s,
-            )
-        diagnosis: Mapping[str, Any] = result["diagnosis"]
-        return diagnosis
-
-    def _labels_file(self) -> str | None:
-        """The class labels of the calibration samples as an ``.npz``; None where there are none."""
-        labels = None if self.calibration is None else self.calibration.split.labels
-        if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1:
-            return None
-        path = self.scratch / "labels.npz"
-        np.savez(path, samples=labels)
-        return str(path)
 
     def _one(self, float_model: FloatModel, recipe: Recipe) -> Conversion:
         started = time.perf_counter()

@@ -108,11 +108,13 @@ def diagnose_recipe(
     budget_s: float | None,
     samples: int = DEFAULT_SAMPLES,
     layers: tuple[str | None, ...] = (),
+    wins: bool = True,
     audited: bool = False,
 ) -> dict[str, Any]:
     """The worker's ``diagnosis`` (and ``calibration`` when ``audited``) as JSON, inside a job that is entered.
 
-    ``layers`` names the layer of every operator where the float model does not. Raises EdgekitError.
+    ``layers`` names the layer of every operator where the float model does not. Without ``wins`` all the time goes into the
+    blame, which ranks. Raises EdgekitError.
     """
     with translated():
         float_model = job.floats.of(recipe)
@@ -126,6 +128,7 @@ def diagnose_recipe(
             precision=recipe.precision,
             options=quantize_options(recipe, float_model),
             layers=list(float_model.layers or layers),
+            wins=wins,
             budget_s=budget_s,
             **more,
         )

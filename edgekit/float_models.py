@@ -70,6 +70,7 @@ class FloatModels:
         self.source, self.request, self.dataset, self.progress = source, request, dataset, progress
         self.store, self.scratch, self.median_ms = store, scratch, median_ms
         self.trainer = Worker()  # starts at its first call, and serves every recipe that trains
+        self.unfinished: set[str] = set()  # keys of compressions that were begun
         self._known: dict[str, FloatModel] = {}
 
     def of(self, recipe: Recipe) -> FloatModel:
@@ -129,24 +130,24 @@ class FloatModels:
         if found is not None:
             self.progress.note(f"{recipe.name}: the compressed model was made before, kept")
             return found
+        self.unfinished.add(key)
         made = self.scratch / f"{key[:12]}.keras"
         steps, measured = self._resolved(recipe)
-        result = self._compress(recipe, steps, made, key)
+        result = self._compress(recipe, steps, made)
         if self.store is not None:
             write_atomically(self.store.folder / f"{stem}.keras", made.read_bytes())
         exported = self._export(self.trainer, made, made.with_suffix(".tflite"))
         whole = FloatModel(exported.path, exported.layers, exported.facts, {**measured, **result["facts"]}, steps)
         kept = self._keep(whole, f"{stem}.json", f"{stem}.tflite", key)
-        if self.store is not None:
-            self.store.drop_checkpoints(key[:12])
+        self.unfinished.discard(key)
         return kept
 
-    def _compress(
-        self, recipe: Recipe, steps: tuple[Step, ...], out: Path, key: str, *, trained: bool = True
-    ) -> dict[str, Any]:
-        """Run the steps in a worker; the checkpoints of an interrupted run are gone on from. Without ``key`` none are kept."""
+    def _compress(self, recipe: Recipe, steps: tuple[Step, ...], out: Path, *, trained: bool = True) -> dict[str, Any]:
+        """Run the steps in a worker. It goes on from the checkpoints of an interrupted run, and from steps that another
+        recipe began with too; without training none are left."""
         self.progress.step(f"compressing for {recipe.name}")
-        checkpoints = None if self.store is None or not key else str(self.store.checkpoints(key[:12]))
+        shared = self.scratch / "checkpoints" if self.store is None else self.store.checkpoints()
+        checkpoints = str(shared) if trained else None
         return self.trainer.call(
             "compress",
             progress=self.progress.update,
@@ -181,7 +182,7 @@ class FloatModels:
         options = {key: value for key, value in recipe.steps[0].options.items() if key not in LATENCY_KEYS}
         step = Step("slim", {**options, "to": ratio})
         made = self.scratch / "slimmed.keras"
-        self._compress(plain, (step,), made, "", trained=False)
+        self._compress(plain, (step,), made, trained=False)
         return self.median_ms(self._export(self.trainer, made, made.with_suffix(".tflite")), plain)
 
     def _training(self, recipe: Recipe) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekit_converters.diagnose import rank_layers
 
 from .conversion import ConversionJob
-from .progress import Progress
+from .diagnosis import diagnose_recipe
 from .quantization import layers_of_operators
 from .recipe import Recipe
 
@@ -13,19 +13,18 @@ __all__ = ["guilty_layers"]
 
 # Of the time that is left for the search, so much may go into finding out where to look.
 SHARE_OF_TIME = 0.5
-DIAGNOSIS_S = 120.0
 
 
 def guilty_layers(
-    job: ConversionJob, recipe: Recipe, *, remaining_s: float | None, progress: Progress
+    job: ConversionJob, recipe: Recipe, *, remaining_s: float | None
 ) -> tuple[list[tuple[str, ...]], int]:
     """Groups of Keras layers to keep at a higher precision together, the guiltiest first, and how many layers there are.
 
-    ``remaining_s`` is the time left for the search. Raises EdgekitError where the model cannot be diagnosed.
+    ``remaining_s`` is the time left for the search; None takes what it takes, and gives the same every time. Raises
+    EdgekitError where the model cannot be diagnosed.
     """
-    budget = DIAGNOSIS_S if remaining_s is None else min(DIAGNOSIS_S, SHARE_OF_TIME * remaining_s)
-    progress.step(f"looking for the layers that cost {recipe.name} its accuracy")
-    diagnosis = job.diagnose(recipe, budget_s=budget)
+    budget = None if remaining_s is None else SHARE_OF_TIME * remaining_s
+    diagnosis = diagnose_recipe(job, recipe, budget_s=budget, wins=False)["diagnosis"]
     origins = layers_of_operators(job.floats.of(recipe))
     groups = [tuple(dict.fromkeys(name for i in group if (name := origins[i]))) for group in rank_layers(diagnosis)]
     return [group for group in dict.fromkeys(groups) if group], len({name for name in origins if name})

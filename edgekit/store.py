@@ -6,7 +6,7 @@ float.tflite         the one float model that every precision is made from
 variants/NAME.tflite, variants/NAME.json
 models/NAME.keras, models/NAME.tflite   Keras models that a recipe's steps changed, and their float exports
 recipes/NAME.json    the recipe of a variant, whole
-checkpoints/KEY/     of a fine-tuning that is not finished
+checkpoints/         of compressions that are not finished; techniques that recipes begin with alike are shared
 budget.json          the search for a variant that keeps its accuracy
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
 report.json, report.md, report.html
@@ -163,20 +163,18 @@ class RunStore:
 
     # -- unfinished training ------------------------------------------------------------------------------------
 
-    def checkpoints(self, key: str) -> Path:
-        """The folder of the checkpoints of one compression; raises StoreError when it cannot be made."""
-        path = self.folder / CHECKPOINTS / key
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints of compressions; raises StoreError when it cannot be made."""
+        path = self.folder / CHECKPOINTS
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _store_error("make", path, error) from error
         return path
 
-    def drop_checkpoints(self, key: str) -> None:
+    def drop_checkpoints(self) -> None:
         """Remove them: what they led to is there."""
-        shutil.rmtree(self.folder / CHECKPOINTS / key, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another compression's are still there
-            (self.folder / CHECKPOINTS).rmdir()
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
 
     # -- files --------------------------------------------------------------------------------------------------
 

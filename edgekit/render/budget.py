@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from . import figures
@@ -25,7 +26,6 @@ def render_budget(budget: Budget, console: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title, justify in (
         ("", "left"),
-        ("rung", "left"),
         ("variant", "left"),
         (budget.metric, "right"),
         ("lost", "right"),
@@ -33,10 +33,14 @@ def render_budget(budget: Budget, console: Console) -> None:
         ("median", "right"),
         ("took", "right"),
     ):
-        table.add_column(title, justify=justify, no_wrap=title != "variant", overflow="fold")  # type: ignore[arg-type]
-    table.add_row("", "", "float32", _value(budget, budget.baseline), figures.MISSING, "", "", "")
-    for step in budget.steps:
-        table.add_row(*(Text(cell) for cell in _cells(budget, step)))
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_row("", "float32", _value(budget, budget.baseline), figures.MISSING)
+    for rung, steps in itertools.groupby(budget.steps, key=lambda step: step.rung):
+        table.add_row("", Text(f"{plain(rung)}:", style="dim"))
+        for step in steps:
+            table.add_row(
+                *(Text(cell) for cell in _cells(budget, step)), style="bold" if step.variant == budget.choice else ""
+            )
     console.print(table, highlight=False)
     for step in budget.steps:
         if step.note:
@@ -54,7 +58,6 @@ def _cells(budget: Budget, step: BudgetStep) -> tuple[str, ...]:
     mark = CHOICE_MARK if step.variant == budget.choice else "✓" if step.met else ""
     return (
         mark,
-        step.rung,
         plain(step.variant),
         _value(budget, step.value),
         _lost(budget, step.drop),
