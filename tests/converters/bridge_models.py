@@ -51,6 +51,8 @@ def shake(model: Any, *, seed: int = 0) -> Any:
 
 
 def family(keras: Any, name: str) -> Any:
-    """A model of ``keras.applications`` or ``tf_keras.applications``, shaken."""
+    """A model of ``keras.applications`` or ``tf_keras.applications``, shaken; its outputs are logits: probabilities are tiny."""
     size = FAMILIES[name]
-    return shake(getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3)))
+    return shake(
+        getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classifier_activation=None)
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from edgekit_converters import bridge
-from edgekit_converters._tf import import_keras, import_tf_keras, import_tfmot
+from edgekit_converters._tf import import_keras, import_tensorflow, import_tf_keras, import_tfmot
 from edgekit_converters.bridge.draw import draws
 from edgekit_converters.bridge.names import Names
 from edgekit_converters.bridge.proof import distance, prove
@@ -341,6 +341,27 @@ def test_any_loaded_model_as_keras_3() -> None:
 
 
 @pytest.mark.keras
+def test_operations_keras_makes_by_itself() -> None:
+    """The operation behind a mask, or inside another one, takes no name that a layer has already."""
+    tf_keras = import_tf_keras()
+    layers = tf_keras.layers
+    ids = layers.Input((5,), dtype="int32", name="ids")
+    hidden = layers.LSTM(3, return_sequences=True, name="lstm")(layers.Embedding(7, 4, mask_zero=True)(ids))
+    hidden = import_tensorflow().matmul(hidden, hidden, transpose_b=True)
+    last = import_keras().ops.not_equal(import_keras().Input((1,)), 0)._keras_history.operation.name
+    number = int(last.rsplit("_", 1)[-1]) if last[-1].isdigit() else 0
+    taken = [f"not_equal_{number + 1}", "swapaxes", f"not_equal_{number + 2}"]
+    for name in taken:
+        hidden = layers.Dense(2, name=name)(hidden)
+    model = tf_keras.Model(ids, hidden)
+
+    back = bridge.to_keras(model)
+
+    assert [layer.name for layer in back.layers][-3:] == taken
+    assert len(set(bridge.flat_names(back))) == len(back.operations) - 1
+
+
+@pytest.mark.keras
 def test_tfmot_takes_what_comes_over() -> None:
     """Wrapped for pruning and stripped again by TFMOT, a model comes home with its names and its outputs."""
     keras, tfmot = import_keras(), import_tfmot()
@@ -350,6 +371,8 @@ def test_tfmot_takes_what_comes_over() -> None:
 
     pruning = tfmot.sparsity.keras
     wrapped = pruning.prune_low_magnitude(bridge.to_tf_keras(model))
+    with pytest.raises(UnsupportedModelError, match=r"is a wrapper of TFMOT: take it off first \(strip_pruning"):
+        bridge.to_keras(wrapped)
     back = bridge.to_keras(pruning.strip_pruning(wrapped))
 
     assert_same(model, back)

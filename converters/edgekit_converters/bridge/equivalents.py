@@ -36,6 +36,7 @@ Arcsin arcsin math.asin
 Arctan arctan math.atan
 Arctan2 arctan2 math.atan2
 Ceil ceil math.ceil
+Copy copy identity
 Cos cos math.cos
 Cosh cosh math.cosh
 Divide divide math.truediv

@@ -105,6 +105,8 @@ def _promoted(values: Sequence[Any], name: str) -> list[Any]:
         return list(values)
     common = import_keras().backend.result_type(*sorted(kinds))
 
+    casts = (f"{name}.cast{number or ''}" for number in itertools.count())
+
     def cast(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return [cast(item) for item in value]
@@ -112,7 +114,7 @@ def _promoted(values: Sequence[Any], name: str) -> list[Any]:
             return float(value)
         if _dtype(value) in (None, "bool", common):
             return value
-        return value.astype(common) if isinstance(value, np.ndarray) else _call(f"{name}.cast", "cast", value, common)
+        return value.astype(common) if isinstance(value, np.ndarray) else _call(next(casts), "cast", value, common)
 
     return [cast(value) for value in values]
 

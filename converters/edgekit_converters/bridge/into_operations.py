@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def into_keras(layer: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, A
         raise
     except Exception as error:  # whatever keras.ops raises for what TensorFlow takes
         raise no_counterpart(layer, f" as it is called here ({first_line(error)})") from error
-    _rename(result, name)
+    _rename(result, name, import_tensorflow().nest.flatten((args, kwargs)))
     return result
 
 
@@ -70,10 +70,10 @@ def _plain(value: Any) -> Any:
     return np.asarray(value) if hasattr(value, "numpy") and not symbolic else value
 
 
-def _rename(result: Any, name: str) -> None:
-    """Call the operation that made ``result`` ``name``."""
+def _rename(result: Any, name: str, given: Sequence[Any]) -> None:
+    """Call the operation that made ``result`` ``name``; what only passes a tensor on makes none."""
     first = result[0] if isinstance(result, (list, tuple)) else result
-    if isinstance(first, import_keras().KerasTensor):
+    if isinstance(first, import_keras().KerasTensor) and all(first is not item for item in given):
         first._keras_history.operation.name = name
 
 
@@ -265,7 +265,6 @@ SPECIAL: Mapping[str, Special] = {
     "cast": _cast,
     "einsum": _einsum,
     "gather": _gather,
-    "identity": lambda layer, given: given["input"],
     "image.resize": _resize,
     "linalg.matmul": _matmul,
     "math.add_n": _sum_all,

@@ -19,10 +19,9 @@ __all__ = ["Rebuild", "counterpart", "other"]
 # Rebuilds a model held by a layer (TimeDistributed); given by the caller, who knows how models are rebuilt.
 Rebuild = Callable[[Any], Any]
 
-# What only matters before there are weights, how a layer computes and not what, or what float32 makes obsolete.
-CREATION = frozenset(
-    [
-        "dtype",
+# What the other Keras may lack: it says how a layer is made, computes or draws, and not what it computes.
+CREATION = (
+    *(
         "autocast",
         "seed",
         "rng_type",
@@ -31,52 +30,29 @@ CREATION = frozenset(
         "input_length",
         "implementation",
         "use_cudnn",
-        "flash_attention",
-        "dynamic",
-        "value_range",
-        "ragged",
-        "lora_rank",
-        "lora_alpha",
-        "gptq_unpacked_column_size",
-        "quantization_config",
-        "renorm_clipping",
-        "renorm_momentum",
-        "softmax_robust_masking",
-        "robust_masking",
-        "query_shape",
-        "key_shape",
-        "value_shape",
-    ]
+    ),
+    *("flash_attention", "dynamic", "value_range", "ragged", "lora_rank", "lora_alpha", "gptq_unpacked_column_size"),
+    *("quantization_config", "softmax_robust_masking", "robust_masking", "query_shape", "key_shape", "value_shape"),
 )
+MISSING = object()
 # Options that hide behind a **kwargs, with their defaults.
 BEHIND_KWARGS: Mapping[str, Any] = {"time_major": False, "zero_output_for_mask": False, "rms_scaling": False}
 HELD = ("layer", "backward_layer", "cell", "cells")
 # Keras 3 name of an option → tf_keras name.
 RENAMED: Mapping[str, Mapping[str, str]] = {"LeakyReLU": {"negative_slope": "alpha"}}
 # Identity outside of training; those both Kerases have keep their kind.
-AUGMENTATION = frozenset(
-    [
-        "AugMix",
-        "AutoContrast",
-        "CutMix",
-        "Equalization",
-        "MixUp",
-        "RandAugment",
-        "RandomColorDegeneration",
+AUGMENTATION = (
+    *("AugMix", "AutoContrast", "CutMix", "Equalization", "MixUp", "RandAugment", "RandomColorDegeneration"),
+    *(
         "RandomColorJitter",
         "RandomElasticTransform",
         "RandomErasing",
         "RandomGaussianBlur",
         "RandomGrayscale",
         "RandomHue",
-        "RandomInvert",
-        "RandomPerspective",
-        "RandomPosterization",
-        "RandomSaturation",
-        "RandomSharpness",
-        "RandomShear",
-        "Solarization",
-    ]
+    ),
+    *("RandomInvert", "RandomPerspective", "RandomPosterization", "RandomSaturation", "RandomSharpness", "RandomShear"),
+    "Solarization",
 )
 NO_WAY = {
     "Lambda": "its Python code cannot be read; write it with keras.ops operations instead",
@@ -132,6 +108,10 @@ def _where(layer: Any) -> str:
 
 def _class_for(layer: Any, side: Side, where: str) -> Any:
     kind, target = type(layer).__name__, other(side)
+    if type(layer).__module__.startswith("tensorflow_model_optimization"):
+        raise UnsupportedModelError(
+            f"{where} is a wrapper of TFMOT: take it off first (strip_pruning, strip_clustering)"
+        )
     if not side.own(layer):
         raise UnsupportedModelError(
             f"{where} is a class of its own, which {target.name} does not have. Replace it by layers from keras.layers or by "
@@ -172,16 +152,11 @@ def _crossed(layer: Any, side: Side, made: Any, where: str, rebuild: Rebuild) ->
     crossed: dict[str, Any] = {}
     for key, value in config.items():
         option = renamed.get(key, key)
-        if (
-            key == "name"
-            or key in CREATION
-            or key.endswith("_initializer")
-            or (value is None and option not in accepted)
-        ):
+        if key in ("name", "trainable", "dtype") or key.endswith("_initializer"):
             continue
         if option in accepted:
             crossed[option] = _value(layer, key, value, side, where, rebuild)
-        elif key not in defaults or not _neutral(key, value, defaults[key]):
+        elif value is not None and key not in CREATION and not _neutral(key, value, defaults.get(key, MISSING)):
             raise UnsupportedModelError(
                 f"{where} has {key}={value!r}, which {target.name} does not know; its default is {defaults.get(key)!r}. Build "
                 "the layer without it, or leave this technique out for this model"

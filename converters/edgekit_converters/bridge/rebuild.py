@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from .._tf import import_tensorflow
@@ -52,6 +53,7 @@ def rebuilt(model: Any, side: Side, names: Names) -> Any:
         side.walk(model, [], lambda *_: None)  # says why, and what to do
     target = other(side)
     layers: dict[int, Any] = {}
+    made_by: dict[int, Any] = {}
     frozen = _frozen(model, side) if side is TF_KERAS else set()
     cross = into_tf_keras if side is KERAS else into_keras
 
@@ -59,7 +61,9 @@ def rebuilt(model: Any, side: Side, names: Names) -> Any:
         if not side.is_layer(item):
             again = id(item) in layers
             layers[id(item)] = item
-            return cross(item, names.free(path) if again else names.of(item, path), args, kwargs)
+            result = cross(item, names.free(path) if again else names.of(item, path), args, kwargs)
+            made_by.update(_makers(target.flatten(result)[:1]))
+            return result
         name = names.of(item, path)
         args, kwargs = _arguments(item, args, kwargs, side)
         if id(item) in layers:
@@ -79,11 +83,33 @@ def rebuilt(model: Any, side: Side, names: Names) -> Any:
         raise UnsupportedModelError(
             f"an output of the model {model.name!r} is a shape or a constant: give tensors only"
         )
+    if target is KERAS:
+        _tell_apart(outputs, {*made_by, *(id(layer) for layer in layers.values())}, names)
     given, returned = side.ends(model)
     with warnings.catch_warnings():
         # Where the keys of a dict are not the names of the inputs, they were not before either.
         warnings.filterwarnings("ignore", message=".*keys in the dict must match the names")
         return target.module.Model(side.pack(given, inputs), side.pack(returned, outputs), name=safe(str(model.name)))
+
+
+def _makers(tensors: Sequence[Any]) -> dict[int, Any]:
+    """The steps that made symbolic tensors, by their identity."""
+    histories = [tensor._keras_history for tensor in tensors if hasattr(tensor, "_keras_history")]
+    made = [history.operation if hasattr(history, "operation") else history.layer for history in histories]
+    return {id(step): step for step in made}
+
+
+def _tell_apart(outputs: Sequence[Any], named: set[int], names: Names) -> None:
+    """Give operations that Keras 3 made by itself, for a mask or within another one, names that are not taken."""
+    todo, seen = list(outputs), set()
+    while todo:
+        step = todo.pop()._keras_history.operation
+        if id(step) in seen:
+            continue
+        seen.add(id(step))
+        todo.extend(tensor for node in step._inbound_nodes for tensor in node.input_tensors)
+        if id(step) not in named and not isinstance(step, KERAS.module.layers.InputLayer):
+            step.name = names.free((str(step.name),))
 
 
 def _input(tensor: Any, name: str, target: Side) -> Any:
