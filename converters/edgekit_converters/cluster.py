@@ -38,19 +38,21 @@ INITIALIZATIONS = {
     "kmeans++": "KMEANS_PLUS_PLUS",
 }
 MOST_CLUSTERS = 256
-# How much further than the weights reach "wide" lays its centroids.
-WIDENING = 1.2
+# Initialization "wide": how much of each weight's entropy it saves, and how far beyond the weights it goes at most.
+SAVED_BITS = 0.25
+WIDEST = 2.0
+BISECTIONS = 40
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
     """``clusters`` is the number of values the weights of one kernel share, 2 to 256.
 
-    ``initialization`` places them at first: ``linear`` evenly from the smallest weight to the largest; ``wide`` a fifth
-    further, so that the outer ones are hardly used, the inner ones the more, and the file zips best; ``density`` where
-    weights are many; ``random``; ``kmeans++`` next to the weights, most accurate and largest. ``layers`` gives layers by
-    name or glob a number of clusters of their own; 0 leaves one alone. With ``preserve_sparsity`` zeros stay zeros: for a
-    model pruned before.
+    ``initialization`` places them at first: ``linear`` evenly from the smallest weight to the largest; ``wide`` further
+    than that in kernels of small weights, so that the outer ones are hardly used, the inner ones the more, and the file
+    zips best; ``density`` where weights are many; ``random``; ``kmeans++`` next to the weights, most accurate and largest.
+    ``layers`` gives layers by name or glob a number of clusters of their own; 0 leaves one alone. With
+    ``preserve_sparsity`` zeros stay zeros: for a model pruned before.
     """
 
     clusters: int = 16
@@ -120,8 +122,7 @@ def cluster(model: Any, settings: ClusterSettings, train: Train, *, seed: int = 
 
     wrapped = wrap(copy, wrapper_of)
     if settings.initialization == "wide":
-        for centroids in _centroids(wrapped):
-            centroids.assign(centroids * WIDENING)
+        _widen(wrapped)
     train(wrapped, [])
     plain = copy.finish(_shared(wrapped))
     return Clustered(plain, _facts(plain, counts, left))
@@ -175,9 +176,32 @@ def _has_zeros(layer: Any) -> bool:
     return any(bool((kernel.variable.numpy() == 0).any()) for kernel in kernels_of(layer))
 
 
-def _centroids(wrapped: Any) -> list[Any]:
-    layers = [layer for _, layer in layers_of(wrapped)]
-    return [centroids for layer in layers for centroids in getattr(layer, "cluster_centroids", {}).values()]
+def _widen(wrapped: Any) -> None:
+    """Space evenly spaced centroids further apart, to save SAVED_BITS for each weight.
+
+    It is done where they are closest, up to one spacing for all: as in pruning under one threshold, kernels of small
+    weights have most to spare, and they are the large ones.
+    """
+    layers = [layer for _, layer in layers_of(wrapped) if hasattr(layer, "cluster_centroids")]
+    places = [
+        (centroids, layer.original_clusterable_weights[name])
+        for layer in layers
+        for name, centroids in layer.cluster_centroids.items()
+    ]
+    steps = np.array([np.ptp(centroids.numpy()) / max(centroids.shape[-1] - 1, 1) for centroids, _ in places])
+    sizes = np.array([np.prod(weight.shape) for _, weight in places], np.float64)
+    low, high = 0.0, float(steps.max()) * WIDEST
+
+    def factors(step: float) -> Array:
+        wanted: Array = np.clip(step / np.maximum(steps, 1e-12), 1, WIDEST)
+        return wanted
+
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        enough = float(np.log2(factors(middle)) @ sizes) >= SAVED_BITS * sizes.sum()
+        low, high = (low, middle) if enough else (middle, high)
+    for (centroids, _), factor in zip(places, factors(high), strict=True):
+        centroids.assign(centroids * factor)
 
 
 def _shared(wrapped: Any) -> dict[int, Array]:

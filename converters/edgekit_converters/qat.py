@@ -86,9 +86,10 @@ class QuantizationAware:
 def qat(model: Any, settings: QatSettings, train: Train, *, preserve: str | None = None) -> QuantizationAware:
     """Let ``train`` train ``model`` with the rounding of int8 in its forward pass.
 
-    ``model`` is a functional or sequential tf_keras model; it stays as it is. ``preserve`` keeps what pruning (zeros stay
-    zeros) or clustering (equal weights of a kernel stay equal, zeros zero) achieved. ``train`` gets the wrapped model,
-    whose outputs keep their names. Raises TechniqueError for a model none of whose layers can take part.
+    ``model`` is a functional or sequential tf_keras model; it stays as it is. ``preserve`` keeps what pruning
+    (``sparsity``: zeros stay zeros) or clustering (``clusters``: equal weights of a kernel stay equal as well) achieved.
+    ``train`` gets the wrapped model, whose outputs keep their names. Raises TechniqueError for a model none of whose
+    layers can take part.
     """
     if preserve is not None and preserve not in PRESERVED:
         raise TechniqueError(f"expected to preserve one of {', '.join(PRESERVED)}, or None, got {preserve!r}")
@@ -195,11 +196,9 @@ Keeper = Callable[[Any], Any]
 def _keeper(values: Array, preserve: str | None) -> Keeper | None:
     """What brings a kernel that was trained back to the zeros or clusters it had; None where it had none."""
     mask = (values != 0).astype(values.dtype)
-    if preserve == "sparsity":
-        return None if mask.all() else lambda kernel: kernel * mask
     distinct, indices = np.unique(values, return_inverse=True)
-    if preserve is None or len(distinct) > min(MOST_CLUSTERS, values.size - 1):
-        return None
+    if preserve != "clusters" or len(distinct) > min(MOST_CLUSTERS, values.size - 1):
+        return None if preserve is None or mask.all() else lambda kernel: kernel * mask
     tensorflow = import_tensorflow()
     indices = indices.reshape(values.shape)
 

@@ -28,6 +28,8 @@ OPERANDS = {"CONV_2D": (1, 2), "DEPTHWISE_CONV_2D": (1, 2), "FULLY_CONNECTED": (
 MOST_VALUES = 64
 LARGEST_CODE = 127
 CODE_CANDIDATES = 2001
+# How many of a channel's values are tried as any of the codebook's.
+ANCHORS = 8
 CODES_PER_VALUE = 4
 SCALE_BITS = 12
 # Folding multiplies two float32 numbers: each value is within a few units in the last place of value * factor.
@@ -93,7 +95,7 @@ def find_codebook(channels: Array) -> Codebook | None:
 
 def _multiple(found: Array, values: Array) -> float:
     """The number that takes most of ``found`` to members of ``values``; of several the largest, whose step is finest."""
-    candidates = np.unique(values[:, None] / found)
+    candidates = np.unique(values[:, None] / found[:: max(1, len(found) // ANCHORS)])
     hits = _member(candidates[:, None] * found, values).sum(axis=1)
     if hits.max() < min(len(found), 3):
         return float(np.abs(values).max() / np.abs(found).max())

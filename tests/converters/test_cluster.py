@@ -47,6 +47,26 @@ def test_every_initialization_gives_shared_values_and_the_same_twice(initializat
     assert all(np.array_equal(one, other) for one, other in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
+def entropy(values: np.ndarray) -> float:
+    """Bits of one weight whose values occur this often."""
+    shares = np.unique(values, return_counts=True)[1] / values.size
+    return float(-shares @ np.log2(shares))
+
+
+def test_wide_centroids_save_bits_where_weights_are_small() -> None:
+    """Against linear ones: the kernel with the smallest range is spaced further, that with the largest as before."""
+    model = small_model()
+    conv, scores = model.get_layer("conv").kernel, model.get_layer("scores").kernel
+    conv.assign(conv * 0.1)
+    scores.assign(scores * 4)
+    linear, wide = (
+        kernels(cluster(model, ClusterSettings(16, initialization=name), lambda *_: None).model)
+        for name in ("linear", "wide")
+    )
+    assert entropy(wide["conv/kernel:0"]) < entropy(linear["conv/kernel:0"]) - 0.25
+    assert np.array_equal(wide["scores/kernel:0"], linear["scores/kernel:0"])
+
+
 def test_zeros_of_a_pruned_model_stay_zeros() -> None:
     """With preserve_sparsity every zero is kept, also in training; a kernel without zeros is clustered as usual."""
     model = small_model()

@@ -80,6 +80,7 @@ def test_layers_tfmot_leaves_out_take_part() -> None:
     x = layers.BatchNormalization(name="norm")(layers.SeparableConv1D(8, 3, padding="same", name="separable")(x))
     x = layers.LayerNormalization(name="layernorm")(x * 2.0)
     x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = layers.TimeDistributed(layers.Dense(8), name="each")(x)
     x = layers.PReLU(name="prelu")(layers.Rescaling(0.5, name="rescaling")(layers.Bidirectional(layers.GRU(4))(x)))
     x = layers.LeakyReLU(name="leaky")(
         tf_keras.Sequential([layers.Input((8,)), layers.Dense(8, name="dense")], name="in")(x)
@@ -96,7 +97,7 @@ def test_layers_tfmot_leaves_out_take_part() -> None:
 
     made = qat(model, QatSettings(), train)
     taking_part = {"embedding", "lstm", "conv1d", "separable", "norm", "layernorm", "attention", "rescaling", "prelu"}
-    assert taking_part | {"leaky", "in/dense", "shared", "a", "b"} <= set(made.facts.rounded)
+    assert taking_part | {"leaky", "each", "in/dense", "shared", "a", "b"} <= set(made.facts.rounded)
     assert set(made.facts.left.values()) == {"an operator outside any layer: its output is not rounded in training"}
     moved = [not np.array_equal(a, b) for a, b in zip(model.get_weights(), made.model.get_weights(), strict=True)]
     assert all(moved)
