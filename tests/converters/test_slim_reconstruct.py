@@ -41,7 +41,7 @@ def test_what_the_kept_channels_can_say_is_not_lost(reader: str) -> None:
     """Channels that are multiples of others are removed without a trace; without samples the outputs change."""
     model = duplicated(reader)
     (images,) = rows(model, 64)
-    settings = SlimSettings(to=4 / 6 + 0.1, least=4)
+    settings = SlimSettings(to=4 / 6 + 0.1, least=4, divisor=1)
     blind = slim(model, settings)
     seeing = slim(model, settings, samples=Samples({"image": images}))
     expected = np.asarray(model(images))
@@ -83,7 +83,9 @@ def test_every_kind_of_layer_is_reconstructed_or_left(name: str) -> None:
 
     original = outputs(model)
     errors = [
-        np.linalg.norm(outputs(slim(model, SlimSettings(to=0.7, reconstruct=how), samples=samples).model) - original)
+        np.linalg.norm(
+            outputs(slim(model, SlimSettings(to=0.7, reconstruct=how, divisor=1), samples=samples).model) - original
+        )
         for how in (True, False)
     ]
     assert errors[0] < errors[1] or (name == "sequential" and errors[0] == errors[1])  # its one reader is separable
