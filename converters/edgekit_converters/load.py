@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .bridge.activations import register
 from .errors import ConverterError, ModelFileError, UnsupportedModelError
 from .reason import first_line, short
 
@@ -103,6 +104,7 @@ def load_model(path: str | os.PathLike[str], *, trust: bool = False) -> LoadedMo
         _refuse_code(Path(path), config)
     framework = "tf_keras" if version.split(".")[0] in ("1", "2") else "keras"
     module = import_tf_keras() if framework == "tf_keras" else import_keras()
+    register()
     model = _guard(path, lambda: module.models.load_model(str(path), compile=False, safe_mode=not trust))
     return LoadedModel(model, framework)
 

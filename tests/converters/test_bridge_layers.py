@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from edgekit_converters import bridge
 from edgekit_converters._tf import import_keras, import_tf_keras
+from edgekit_converters.bridge import activations
 from edgekit_converters.errors import UnsupportedModelError
+from edgekit_converters.load import load_model
 
 from tests.converters.bridge_models import shake
 
@@ -227,7 +230,7 @@ def test_activations_keep_their_definition() -> None:
     assert after == before
 
 
-def test_hard_sigmoid_of_keras_2() -> None:
+def test_hard_sigmoid_of_keras_2(tmp_path: Path) -> None:
     """Keras 2 has another hard_sigmoid: it stays what it is in Keras 3, and on the way back."""
     tf_keras = import_tf_keras()
     layers = tf_keras.layers
@@ -240,6 +243,12 @@ def test_hard_sigmoid_of_keras_2() -> None:
 
     assert_same(back, model, there)
     assert there.layers[-1].get_config()["activation"] == "hard_sigmoid"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras and numpy 2
+        back.save(tmp_path / "saved.keras")
+    import_keras().saving.get_custom_objects().clear()  # as in a fresh process
+    activations._hard_sigmoid_of_keras2.cache_clear()
+    assert_same(back, load_model(tmp_path / "saved.keras").model)
 
 
 def test_layers_only_keras_2_has() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from .._tf import import_keras, import_tensorflow, import_tf_keras
 from ..errors import UnsupportedModelError
 
-__all__ = ["cross"]
+__all__ = ["cross", "register"]
 
 PACKAGE = "edgekit"
 # Defined alike in both.
@@ -54,6 +54,12 @@ def cross(function: Any, to: str, where: str) -> Any:
     if known is None:
         raise UnsupportedModelError(_unknown(where, name))
     return known
+
+
+def register() -> None:
+    """Make known to both Kerases what the bridge has written for them: a model that was saved with it can be loaded then."""
+    _hard_sigmoid_of_keras2()
+    _written_for_tf_keras()
 
 
 def _unknown(where: str, name: str) -> str:
