@@ -249,3 +249,42 @@ def test_models_without_a_graph_are_refused() -> None:
     flow = layers.Conv2D(2, 3)(layers.Conv2D(8, 3)(image))
     with pytest.raises(TechniqueError, match="give samples"):
         slim(keras.Model(image, flow), SlimSettings(to=0.5))
+
+
+def test_layers_that_cannot_be_made_anew_are_named() -> None:
+    """A layer of the user's own whose arguments Keras cannot write down needs a get_config."""
+    keras = import_keras()
+
+    class Scaled(keras.layers.Layer):
+        def __init__(self, how: Any) -> None:
+            super().__init__(name="scaled")
+            self.how = how
+
+        def call(self, inputs: Any) -> Any:
+            return self.how(inputs)
+
+    image = keras.layers.Input((6, 6, 3))
+    flow = keras.layers.Conv2D(8, 3)(Scaled(keras.ops.square)(image))
+    model = keras.Model(image, keras.layers.Conv2D(2, 3)(flow))
+    with pytest.raises(UnsupportedModelError, match=r"'scaled'.*get_config"):
+        slim(model, SlimSettings(to=0.5))
+
+
+def test_attention_is_counted_and_left_alone() -> None:
+    """A transformer block: what is between its two dense layers goes, and the MACs are those of the exported model."""
+    keras = import_keras()
+    layers = keras.layers
+    tokens = layers.Input((5, 12), name="tokens")
+    flow = layers.LayerNormalization()(
+        layers.Add()([tokens, layers.MultiHeadAttention(3, 4, value_dim=5)(tokens, tokens)])
+    )
+    flow = layers.Add()([flow, layers.Dense(12, name="narrow")(layers.Dense(32, "gelu", name="wide")(flow))])
+    model = keras.Model(tokens, layers.Dense(3, name="logits")(layers.GlobalAveragePooling1D()(flow)))
+
+    slimmed = slim(model, SlimSettings(to=0.7))
+
+    assert slimmed.facts["channels"] == {"wide": [32, 8], "narrow": [12, 12], "logits": [3, 3]}
+    assert read_model_card(export_float(LoadedModel(slimmed.model, "keras")).tflite).macs == slimmed.facts["macs_after"]
+    np.testing.assert_allclose(
+        answers(slimmed.model, rows(model))[0], silenced(model, slimmed, rows(model))[0], atol=ROUNDING
+    )
