@@ -156,7 +156,7 @@ def test_a_model_that_cannot_be_pruned_so_is_refused(settings: PruneSettings, st
 
 
 def test_frozen_layers_and_models_of_one_piece() -> None:
-    """A frozen layer is left with a reason; a subclassed model is refused."""
+    """A frozen layer is left with a reason; a subclassed model and a layer without configuration are refused."""
     tf_keras = import_tf_keras()
     model = small_model()
     model.get_layer("conv").trainable = False
@@ -169,6 +169,14 @@ def test_frozen_layers_and_models_of_one_piece() -> None:
 
     with pytest.raises(TechniqueError, match="functional or sequential"):
         prune(Whole(), PruneSettings(), training(), steps_per_run=STEPS)
+
+    class Unwritten(tf_keras.layers.Layer):  # type: ignore[misc, name-defined]
+        def get_config(self) -> dict[str, Any]:
+            raise NotImplementedError("no configuration")
+
+    source = tf_keras.layers.Input((4,))
+    with pytest.raises(TechniqueError, match="cannot be copied layer by layer: no configuration"):
+        prune(tf_keras.Model(source, Unwritten()(source)), PruneSettings(), training(), steps_per_run=STEPS)
 
 
 def test_patterns_are_told_apart() -> None:
