@@ -41,6 +41,7 @@ def _network(framework: str = "keras") -> Any:
     return keras.Sequential(
         [
             keras.Input((8, 8, 1), name="image"),
+            layers.Rescaling(1 / 255, name="rescale"),
             layers.Conv2D(8, 3, padding="same", use_bias=False, name="conv"),
             layers.BatchNormalization(name="norm"),
             layers.ReLU(name="relu"),
@@ -52,11 +53,11 @@ def _network(framework: str = "keras") -> Any:
 
 
 def _bars(count: int = 80) -> Samples:
-    """Images of one bright row, whose number is the class."""
+    """Images, of pixels to 255, of one bright row, whose number is the class."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, count)
-    images = rng.uniform(0, 0.3, (count, 8, 8, 1)).astype(np.float32)
-    images[np.arange(count), 2 * labels] = 1.0
+    images = rng.uniform(0, 80, (count, 8, 8, 1)).astype(np.float32)
+    images[np.arange(count), 2 * labels] = 255.0
     return Samples({"image": images}, labels)
 
 
@@ -240,15 +241,15 @@ def test_what_does_not_fit_the_model_is_refused_before_the_first_epoch(zoo, step
 
 @pytest.fixture
 def job(zoo, tmp_path: Path) -> dict[str, Any]:
-    """A job for the worker: a model file, and raw pixels that a scale makes samples of."""
+    """A job for the worker: a model file, and raw pixels that a scale changes."""
     samples = _bars()
     _network().save(tmp_path / "model.keras")
-    np.savez(tmp_path / "data.npz", x=np.round(samples.inputs["image"] * 255).astype(np.uint8), y=samples.labels)
+    np.savez(tmp_path / "data.npz", x=np.round(samples.inputs["image"]).astype(np.uint8), y=samples.labels)
     return {
         "model": str(tmp_path / "model.keras"),
         "out": str(tmp_path / "out.keras"),
         "data": str(tmp_path / "data.npz"),
-        "scale": 1 / 255,
+        "scale": 0.5,
         # The second step is long: the kill must come before its end.
         "steps": [{"technique": "finetune"}, {"technique": "distill", "options": {"finetune": {"epochs": 30}}}],
         "fine_tuning": {"epochs": 1, "batch_size": 40, "learning_rate": 0.01},
