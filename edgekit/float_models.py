@@ -34,6 +34,8 @@ __all__ = ["FloatModel", "FloatModels", "digest", "versions"]
 
 VERSIONED = ("tensorflow", "keras", "tf_keras", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 TRAINING_VERSIONED = ("tensorflow-model-optimization",)
+# A large model on a small machine may train for days; it can be interrupted and gone on with at any time.
+TRAINING_DEADLINE_S = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class FloatModels:
         checkpoints = str(shared) if trained else None
         return self.trainer.call(
             "compress",
+            deadline_s=TRAINING_DEADLINE_S,
             progress=self.progress.update,
             model=str(self.source.to_compress(self.scratch)),
             out=str(out),
