@@ -85,6 +85,7 @@ class FinetuneSection:
     learning_rate: float = 0.0
     loss: str = ""
     teacher: str = ""
+    augment: str = ""
 
     @property
     def overrides(self) -> dict[str, Any]:

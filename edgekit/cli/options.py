@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..choices import RUNTIMES
+from ..choices import AUGMENTATIONS, RUNTIMES
 from ..plain import plain_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def compare_options(verb: Verb) -> Verb:
     )
 
 
-FINETUNE = ("epochs", "learning_rate", "batch_size", "loss", "teacher")
+FINETUNE = ("epochs", "learning_rate", "batch_size", "loss", "teacher", "augment")
 
 
 def finetune_options(verb: Verb) -> Verb:
@@ -113,6 +113,11 @@ def finetune_options(verb: Verb) -> Verb:
         click.option("--loss", metavar="NAME", help="A Keras loss by name. [default: the task's own]"),
         click.option(
             "--teacher", metavar="M", help="none, original (the model given), or a Keras file to learn from as well."
+        ),
+        click.option(
+            "--augment",
+            type=click.Choice(AUGMENTATIONS),
+            help="Images shifted by a few pixels, mirrored, or both. [default: the recipe's]",
         ),
     )
 
