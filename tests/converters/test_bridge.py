@@ -377,3 +377,33 @@ def test_tfmot_takes_what_comes_over() -> None:
 
     assert_same(model, back)
     assert [layer.name for layer in back.layers[1:]] == list(bridge.flat_names(model).values())
+
+
+def test_rounding_of_outputs_in_the_hundreds_is_no_difference() -> None:
+    """A model of -1..1 shown pixels of 0..255 has logits so large that rounding alone moves its softmax by more than 1e-5."""
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(8, 3),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(4, activation="softmax"),
+        ]
+    )
+    shake(model)
+    kernel, bias = model.layers[-1].get_weights()
+    # Classes nearly alike with large logits: the softmax hangs on the logits' last bits.
+    alike = kernel[:, :1] + 1e-3 * (kernel - kernel.mean(axis=1, keepdims=True))
+    model.layers[-1].set_weights([20 * alike, 0 * bias])
+    bright = next(draws(model, KERAS))
+    made = bridge.to_tf_keras(model)
+
+    apart = distance(np.asarray(model(bright[0])), np.asarray(made(bright[0])))
+    assert apart > bridge.TOLERANCE
