@@ -401,7 +401,7 @@ def test_rounding_of_outputs_in_the_hundreds_is_no_difference() -> None:
     kernel, bias = model.layers[-1].get_weights()
     # Classes nearly alike with large logits: the softmax hangs on the logits' last bits.
     alike = kernel[:, :1] + 1e-3 * (kernel - kernel.mean(axis=1, keepdims=True))
-    model.layers[-1].set_weights([20 * alike, 0 * bias])
+    model.layers[-1].set_weights([100 * alike, 0 * bias])
     bright = next(draws(model, KERAS))
     made = bridge.to_tf_keras(model)
 
