@@ -5,7 +5,8 @@
     [TECHNIQUE-]...PRECISION[-QUANTIZATION]...[+LABEL]
 
     slim50            slimmed to 50 % of the MACs (slim50parameters, slim50bytes: of those; slim50latency: of the latency
-                      measured on the device; slim2.5ms: to that latency)
+                      measured on the device; slim2.5ms: to that latency; slim50branches: to half of MACs and bytes, whole
+                      residual branches first)
     distill           fine-tuned on the answers of the model one started from
     prune75           75 % of the weights zero; prune2of4: two of every four; prune75block1x4: whole blocks
     cluster16         16 distinct weights a kernel
@@ -55,9 +56,12 @@ def _percent(text: str) -> float:
     return int(text) / 100
 
 
+_BRANCHES: Mapping[str, Any] = {"branches": True, "of": "macs+bytes"}
+
+
 def _slim(found: re.Match[str]) -> dict[str, Any]:
-    of = {"of": found[2]} if found[2] else {}
-    return {"to": _percent(found[1]), **of}
+    of: dict[str, Any] = {"of": found[2]} if found[2] else {}
+    return {"to": _percent(found[1]), **(_BRANCHES if found[2] == "branches" else of)}
 
 
 def _prune(found: re.Match[str]) -> dict[str, Any]:
@@ -67,7 +71,7 @@ def _prune(found: re.Match[str]) -> dict[str, Any]:
 
 
 _TECHNIQUES: tuple[tuple[str, str, Callable[[re.Match[str]], dict[str, Any]]], ...] = (
-    (r"slim(\d{1,3})(parameters|bytes)?", "slim", _slim),
+    (r"slim(\d{1,3})(parameters|bytes|branches)?", "slim", _slim),
     (r"slim(\d{1,3})latency", "slim", lambda found: {"to_latency": _percent(found[1])}),
     (r"slim(\d+(?:\.\d+)?)ms", "slim", lambda found: {"latency_ms": float(found[1])}),
     (r"distill", "distill", lambda _: {}),
@@ -131,7 +135,9 @@ def _step(token: str) -> Step | None:
 def _step_name(step: Step) -> str:
     options = step.options
     if step.technique == "slim" and "to" in options:
-        of = "" if options.get("of", "macs") == "macs" else str(options["of"])
+        of = options.get("of", "macs")
+        if of not in ("parameters", "bytes"):  # a plus would begin the user's own part of the name
+            of = "branches" if all(options.get(key) == value for key, value in _BRANCHES.items()) else ""
         return f"slim{round(100 * options['to'])}{of}"
     if step.technique == "slim" and "to_latency" in options:
         return f"slim{round(100 * options['to_latency'])}latency"

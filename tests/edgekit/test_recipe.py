@@ -26,6 +26,7 @@ NAMES = {
     "dynamic-int8": ("dynamic-int8", [], {}),
     "slim50-int8": ("int8", [("slim", {"to": 0.5})], {}),
     "slim40parameters-float16": ("float16", [("slim", {"to": 0.4, "of": "parameters"})], {}),
+    "slim50branches-int8": ("int8", [("slim", {"to": 0.5, "branches": True, "of": "macs+bytes"})], {}),
     "slim50latency-int8": ("int8", [("slim", {"to_latency": 0.5})], {}),
     "slim2.5ms-int8": ("int8", [("slim", {"latency_ms": 2.5})], {}),
     "prune75-int8": ("int8", [("prune", {"sparsity": 0.75})], {}),

@@ -20,14 +20,22 @@ Kept = npt.NDArray[np.bool_]
 Weights = Mapping[int, Sequence[npt.NDArray[Any]]]
 
 
-def rebuild(model: Any, channels: Channels, kept: Kept, weights: Weights | None = None) -> Any:
+def rebuild(
+    model: Any,
+    channels: Channels,
+    kept: Kept,
+    weights: Weights | None = None,
+    *,
+    shortcuts: Mapping[int, int] | None = None,
+) -> Any:
     """A new model with the same names, inputs and outputs, not compiled; ``kept`` has one entry per class.
 
     ``weights``, in the shapes of the original's, are cut instead of those of the layers whose ``id`` they are under.
+    ``shortcuts`` says, by ``id`` of an operation, which of its inputs is given in place of what it makes.
 
     A sequential model becomes a sequential one, any other a plain functional one; nested models do likewise.
     """
-    copy, keras = _Copy(channels, kept, weights or {}), import_keras()
+    copy, keras = _Copy(channels, kept, weights or {}, shortcuts or {}), import_keras()
     with keras.src.saving.serialization_lib.SafeModeScope(False):  # the Lambdas of a model in memory may run already
         slimmed = copy.model(model, functional(model).inputs)
     copy.set_weights()
@@ -49,8 +57,8 @@ def kept_channels(channels: Channels, kept: Kept) -> dict[str, Ids]:
 class _Copy:
     """Copies of layers and nested models, each made once: what is shared stays shared."""
 
-    def __init__(self, channels: Channels, kept: Kept, weights: Weights) -> None:
-        self._kept, self._given = kept, weights
+    def __init__(self, channels: Channels, kept: Kept, weights: Weights, shortcuts: Mapping[int, int]) -> None:
+        self._kept, self._given, self._shortcuts = kept, weights, shortcuts
         self._members = {id(member.layer): member for member in channels.members}
         self._made: dict[int, tuple[Any, Any]] = {}
 
@@ -89,6 +97,8 @@ class _Copy:
         """A function in place of ``operation``; nested models cannot be copied before it is known what flows in."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            if id(operation) in self._shortcuts:
+                return import_keras().tree.flatten((args, kwargs))[self._shortcuts[id(operation)]]
             given = import_keras().tree.flatten((args, kwargs.get("inputs")))
             return self._operation(operation, [value for value in given if value is not None])(*args, **kwargs)
 

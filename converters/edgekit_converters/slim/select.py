@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -15,15 +16,19 @@ from .settings import SlimSettings
 __all__ = ["least_reachable", "remove_least"]
 
 
-def remove_least(channels: Channels, scores: Scores, settings: SlimSettings, *, target: float, last: bool) -> Ledger:
-    """Remove classes until ``settings.of`` is at most ``target``, and no more than that takes; not ``last``: stop above it.
+def remove_least(
+    channels: Channels, scores: Scores, settings: SlimSettings, *, targets: Mapping[str, float], last: bool
+) -> Ledger:
+    """Remove classes until each cost is at most what ``targets`` has under its name, and no more than that takes.
+
+    Not ``last``: stop above it.
 
     A step takes the least important classes of one family, as many as lead to the next width that is allowed. "uniform":
     the step that leaves its family the widest, as a fraction, is next. "global": the step with the least mean score is
     next; Taylor scores, which are changes of the loss, are weighed against what the step saves. Steps may be large, so
     those that turn out not to be needed are taken back, the last ones first.
     """
-    ledger, queue, of = Ledger(channels), list[tuple[float, float, int]](), settings.of
+    ledger, queue = Ledger(channels), list[tuple[float, float, int]]()
     pending = [_steps(family, scores, settings)[::-1] for family in channels.families]
 
     def push(number: int) -> None:
@@ -31,7 +36,8 @@ def remove_least(channels: Channels, scores: Scores, settings: SlimSettings, *, 
             step, family = pending[number][-1], channels.families[number].classes
             importance = float(scores[step].mean())
             if settings.importance == "taylor":
-                importance = float(scores[step].sum()) / max(1, ledger.saving(step, of))
+                saved = sum(ledger.saving(step, kind) / target for kind, target in targets.items())
+                importance = float(scores[step].sum()) / max(np.finfo(np.float64).tiny, saved)
             left = float(ledger.kept[family].sum() - len(step)) / len(family)
             key = (-left, importance) if settings.scope == "uniform" else (importance, 0.0)
             heapq.heappush(queue, (*key, number))
@@ -39,26 +45,32 @@ def remove_least(channels: Channels, scores: Scores, settings: SlimSettings, *, 
     for number in range(len(pending)):
         push(number)
     taken: list[tuple[int, Ids]] = []
-    while queue and getattr(ledger.costs(), of) > target:
+    while queue and _most(ledger, targets) > 1:
         number = heapq.heappop(queue)[-1]
         taken.append((number, pending[number].pop()))
         ledger.remove(taken[-1][1])
         push(number)
     if last:
-        _take_back(ledger, taken, target, of)
-    elif taken and getattr(ledger.costs(), of) < target:  # rounds that each go too far would add up
+        _take_back(ledger, taken, targets)
+    elif taken and _most(ledger, targets) < 1:  # rounds that each go too far would add up
         ledger.restore(taken[-1][1])
     return ledger
 
 
-def _take_back(ledger: Ledger, taken: list[tuple[int, Ids]], target: float, of: str) -> None:
+def _most(ledger: Ledger, targets: Mapping[str, float]) -> float:
+    """The cost that is the furthest above its target, as a multiple of it."""
+    costs = ledger.costs()
+    return max(float(getattr(costs, kind) / target) for kind, target in targets.items())
+
+
+def _take_back(ledger: Ledger, taken: list[tuple[int, Ids]], targets: Mapping[str, float]) -> None:
     """Restore steps that the target does not need; of a family only its latest ones, so that the least important stay out."""
     needed: set[int] = set()
     for number, step in reversed(taken):
         if number in needed:
             continue
         ledger.restore(step)
-        if getattr(ledger.costs(), of) > target:
+        if _most(ledger, targets) > 1:
             ledger.remove(step)
             needed.add(number)
 

@@ -18,7 +18,8 @@ SCOPES = ("global", "uniform")
 class SlimSettings:
     """What to slim to, and how; raises TechniqueError for a value that is none.
 
-    ``to`` is the fraction of ``of`` ("macs", "parameters" or "bytes" of int8 weights) that may remain, 0 < to < 1.
+    ``to`` is the fraction of ``of`` ("macs", "parameters" or "bytes" of int8 weights; "macs+bytes": of each) that may
+    remain, 0 < to < 1. ``branches`` removes whole residual branches first, while no less than that remains (branches.py).
     ``importance`` is "l1", "l2", "batch-norm" or "taylor" (see importance.py and taylor.py). ``scope`` "uniform" makes all
     layers narrower by the same fraction, "global" lets them compete. ``rounds`` goes there in equal ratios, with a
     fine-tuning between two rounds. ``divisor`` rounds the widths of slimmed layers to a multiple, as int8 kernels work on 8
@@ -37,20 +38,35 @@ class SlimSettings:
     protect: tuple[str, ...] = ()
     scope: str = "uniform"
     reconstruct: bool = True
+    branches: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What ``of`` names, one by one."""
+        return tuple(self.of.split("+"))
 
     def __post_init__(self) -> None:
         number = isinstance(self.to, (int, float)) and not isinstance(self.to, bool)
         if not number or not 0 < self.to < 1:
             raise TechniqueError(f"expected to as the fraction between 0 and 1 that remains, got {self.to!r}")
-        for name, choices in (("of", KINDS), ("importance", IMPORTANCES), ("scope", SCOPES)):
-            given = getattr(self, name)
-            if given not in choices:
-                near = difflib.get_close_matches(str(given), choices, 1)
-                hint = f": did you mean {near[0]!r}?" if near else ""
-                raise TechniqueError(f"expected {name} to be one of {', '.join(choices)}, got {given!r}{hint}")
+        for kind in self.kinds if isinstance(self.of, str) else (self.of,):
+            _ensure_one_of("of", kind, KINDS)
+        if len(set(self.kinds)) < len(self.kinds):
+            raise TechniqueError(f"expected each of {', '.join(KINDS)} once in of, got {self.of!r}")
+        _ensure_one_of("importance", self.importance, IMPORTANCES)
+        _ensure_one_of("scope", self.scope, SCOPES)
         for name in ("rounds", "divisor", "least"):
             given = getattr(self, name)
             if not isinstance(given, int) or isinstance(given, bool) or given < 1:
                 raise TechniqueError(f"expected {name} as a whole number of at least 1, got {given!r}")
-        if not isinstance(self.reconstruct, bool):
-            raise TechniqueError(f"expected reconstruct to be true or false, got {self.reconstruct!r}")
+        for name in ("reconstruct", "branches"):
+            given = getattr(self, name)
+            if not isinstance(given, bool):
+                raise TechniqueError(f"expected {name} to be true or false, got {given!r}")
+
+
+def _ensure_one_of(name: str, given: object, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        near = difflib.get_close_matches(str(given), choices, 1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise TechniqueError(f"expected {name} to be one of {', '.join(choices)}, got {given!r}{hint}")
