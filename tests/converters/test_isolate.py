@@ -212,7 +212,7 @@ def test_main_answers_line_by_line():
     environment = {**os.environ, "PYTHONPATH": str(Path(child.__file__).parents[1])}
     done = subprocess.run(command, input=jobs, capture_output=True, text=True, env=environment, timeout=60, check=True)
     first, second = (json.loads(line) for line in io.StringIO(done.stdout))
-    assert first["message"] == "expected a job of train, export, quantize, got 'quantise'"
+    assert first["message"] == "expected a job of train, compress, export, quantize, diagnose, got 'quantise'"
     assert "failed unexpectedly: TypeError: " in second["message"]
 
 
