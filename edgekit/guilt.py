@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekit_converters.diagnose import rank_layers
+from edgekit_converters.diagnosis.diagnose import rank_layers
 
 from .conversion import ConversionJob
 from .diagnosis import diagnose_recipe

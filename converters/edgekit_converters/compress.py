@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from ._tf import import_keras
-from .checkpoint import FILE as TRAINING
-from .checkpoint import digest, write_whole
-from .distill import DistillSettings, Teacher, ensure_alike, student_for
 from .errors import ConverterError, TechniqueError
-from .finetune import FineTuning, History, fine_tune
 from .load import LoadedModel, load_model
-from .losses import objective_for
-from .samples import Samples, model_inputs
 from .settings import technique_settings
+from .training.checkpoint import FILE as TRAINING
+from .training.checkpoint import digest, write_whole
+from .training.distill import DistillSettings, Teacher, ensure_alike, student_for
+from .training.finetune import FineTuning, History, fine_tune
+from .training.losses import objective_for
+from .training.samples import Samples, model_inputs
 
 __all__ = ["Compressed", "Step", "check_steps", "compress"]
 
@@ -227,16 +227,16 @@ class _Run:
         plan = self.plans[at]
         before = [earlier.technique for earlier in self.plans[:at]]
         if plan.technique == "prune":
-            from .prune import prune
+            from .tfmot.prune import prune
 
             assert self.samples is not None
             return prune(model, plan.settings, train, steps_per_run=plan.tuning.steps(self.samples.count))
         if plan.technique == "cluster":
-            from .cluster import cluster
+            from .tfmot.cluster import cluster
 
             settings = replace(plan.settings, preserve_sparsity=True) if "prune" in before else plan.settings
             return cluster(model, settings, train, seed=plan.tuning.seed)
-        from .qat import qat
+        from .tfmot.qat import qat
 
         preserve = next((PRESERVED[name] for name in ("cluster", "prune") if name in before), None)
         return qat(model, plan.settings, train, preserve=preserve)

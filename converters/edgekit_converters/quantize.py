@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .calibrate import Ranges
 from .errors import (
     CalibrationError,
     ConverterError,
@@ -23,10 +22,10 @@ from .errors import (
     TechniqueError,
     UnsupportedModelError,
 )
-from .model_card import ModelCard, read_model_card
-from .observations import Observations
-from .options import QuantizeOptions
-from .quantize_flat import (
+from .int8.calibrate import Ranges
+from .int8.observations import Observations
+from .int8.options import QuantizeOptions
+from .int8.quantize_flat import (
     SMALLEST_SCALE,
     QuantizerGap,
     dynamic_recipe,
@@ -37,8 +36,9 @@ from .quantize_flat import (
     statistics,
     widened,
 )
+from .int8.surgery import FlatModel
+from .model_card import ModelCard, read_model_card
 from .reason import first_line
-from .surgery import FlatModel
 from .verify import PRECISIONS, verify
 
 __all__ = ["SMALLEST_SCALE", "QuantizeOptions", "Quantized", "ensure_quantizable", "needs_calibration", "quantize"]
@@ -210,14 +210,14 @@ def _by_either(float_model: bytes, wanted: _Wanted, samples: Mapping[str, Array]
 
 
 def _shared(float_model: bytes, made: Quantized, wanted: _Wanted) -> Quantized:
-    from .shared_codes import share_codes
+    from .int8.shared_codes import share_codes
 
     shared = share_codes(float_model, made.tflite)
     return made if shared == made.tflite else _verified(shared, made.quantizer, wanted)
 
 
 def _corrected(float_model: bytes, made: Quantized, wanted: _Wanted, samples: Mapping[str, Array]) -> Quantized:
-    from .correct import correct_biases
+    from .int8.correct import correct_biases
 
     better = correct_biases(float_model, made.tflite, samples)
     return replace(_verified(better.tflite, made.quantizer, wanted), corrected=better.ops)
@@ -281,7 +281,7 @@ def _by_mlir(
     gap: ConverterError | None = None,
 ) -> Quantized:
     """The first attempt of TFLite's own quantizer that keeps the promise; ``gap`` is why it is tried at all."""
-    from .quantize_mlir import quantize_mlir
+    from .int8.quantize_mlir import quantize_mlir
 
     if read_model_card(float_model).subgraphs > 1:
         raise PromiseError(_LOOP)

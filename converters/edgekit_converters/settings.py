@@ -20,10 +20,10 @@ Settings = TypeVar("Settings")
 # Where the settings of each technique are declared.
 TECHNIQUES: dict[str, tuple[str, str] | None] = {
     "slim": ("slim", "SlimSettings"),
-    "distill": ("distill", "DistillSettings"),
-    "prune": ("prune", "PruneSettings"),
-    "cluster": ("cluster", "ClusterSettings"),
-    "qat": ("qat", "QatSettings"),
+    "distill": ("training.distill", "DistillSettings"),
+    "prune": ("tfmot.prune", "PruneSettings"),
+    "cluster": ("tfmot.cluster", "ClusterSettings"),
+    "qat": ("tfmot.qat", "QatSettings"),
     "finetune": None,
 }
 FINETUNE_KEY = "finetune"
@@ -38,7 +38,7 @@ def technique_settings(technique: str, options: Mapping[str, Any]) -> Any:
     if technique not in TECHNIQUES:
         raise TechniqueError(f"unknown technique {technique!r}{_suggest(technique, TECHNIQUES)}")
     own = {key: value for key, value in options.items() if key != FINETUNE_KEY}
-    settings_from(_declared("finetune", "FineTuning"), options.get(FINETUNE_KEY, {}), f"{technique}.finetune")
+    settings_from(_declared("training.finetune", "FineTuning"), options.get(FINETUNE_KEY, {}), f"{technique}.finetune")
     declared = TECHNIQUES[technique]
     if declared is None:
         if own:
@@ -49,7 +49,7 @@ def technique_settings(technique: str, options: Mapping[str, Any]) -> Any:
 
 def quantize_settings(options: Mapping[str, Any]) -> Any:
     """QuantizeOptions from plain data; raises TechniqueError for an unknown key or value."""
-    return settings_from(_declared("options", "QuantizeOptions"), options, "quantize")
+    return settings_from(_declared("int8.options", "QuantizeOptions"), options, "quantize")
 
 
 def settings_from(kind: type[Settings], table: Mapping[str, Any], what: str) -> Settings:

@@ -27,8 +27,8 @@ from . import errors
 from .reason import first_line
 
 if TYPE_CHECKING:
-    from .observations import Observations
-    from .samples import Samples
+    from .int8.observations import Observations
+    from .training.samples import Samples
 
 __all__ = ["main"]
 
@@ -84,7 +84,7 @@ def _described(error: Exception, job: str) -> dict[str, Any]:
 
 
 def _train(emit: Emit, data: str, scale: float, offset: float, settings: dict[str, Any], out: str) -> dict[str, Any]:
-    from .train import TrainingSettings, train
+    from .training.train import TrainingSettings, train
 
     arrays = _arrays(data)
     inputs = _scaled(arrays["x"], scale, offset)
@@ -110,11 +110,11 @@ def _compress(
     checkpoints: str | None = None,
     read_deadline_s: float = READ_DEADLINE_S,
 ) -> dict[str, Any]:
-    from .checkpoint import write_whole
     from .compress import Step, check_steps, compress
-    from .finetune import FineTuning
     from .load import load_model
     from .settings import settings_from
+    from .training.checkpoint import write_whole
+    from .training.finetune import FineTuning
 
     tuning = settings_from(FineTuning, {"seed": seed, **(fine_tuning or {})}, "finetune")
     listed = [Step(str(step["technique"]), step.get("options") or {}) for step in steps]
@@ -141,7 +141,7 @@ def _compress(
 
 def _training_samples(data: str, scale: float, offset: float) -> Samples:
     """Arrays ``x``, or ``x.NAME`` for each input, preprocessed to ``x`` × scale + offset, with ``y`` where it is there."""
-    from .samples import Samples
+    from .training.samples import Samples
 
     arrays = _arrays(data)
     labels = arrays.pop("y", None)
@@ -222,7 +222,7 @@ def _diagnose(
     audited: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """``labels`` is an .npz with those of ``samples`` and ``measured``; ``audited`` holds more arguments of the audit."""
-    from .diagnose import diagnose
+    from .diagnosis.diagnose import diagnose
     from .quantize import QuantizeOptions
 
     def progress(done: int, total: int, text: str) -> None:
@@ -241,7 +241,7 @@ def _diagnose(
     found = diagnose(content, calibration, labels=asked, wins=wins, budget_s=budget_s, **common).to_dict()
     if audited is None:
         return {"diagnosis": found}
-    from .audit import audit
+    from .diagnosis.audit import audit
 
     others = None if audited.get("others") is None else _arrays(audited["others"])
     facts = {name: value for name, value in audited.items() if name != "others"}
@@ -260,7 +260,7 @@ _JOBS: dict[str, Callable[..., dict[str, Any]]] = {
 
 def _observations(model: bytes, samples: Path) -> Observations:
     """What is known of the model on the samples: kept from one job to the next, as long as both are the same."""
-    from .observations import Observations
+    from .int8.observations import Observations
 
     key = tuple(hashlib.sha256(content).digest() for content in (model, samples.read_bytes()))
     if key not in _OBSERVED:

@@ -106,8 +106,8 @@ def _data(folder: Path) -> tuple[np.ndarray, ...]:
 def main() -> None:
     """Train, skew, and print a table."""
     from edgekit_converters.export import export_float
+    from edgekit_converters.int8.observations import Observations
     from edgekit_converters.load import LoadedModel
-    from edgekit_converters.observations import Observations
     from edgekit_converters.quantize import QuantizeOptions, quantize
     from measuring import heading
 

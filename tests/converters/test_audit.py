@@ -8,11 +8,11 @@ from math import comb
 
 import numpy as np
 import pytest
-from edgekit_converters.audit import Amount, Audit, TensorAudit, audit
+from edgekit_converters.diagnosis.audit import Amount, Audit, TensorAudit, audit
+from edgekit_converters.diagnosis.extremes import Extremes, collect_extremes, find_outliers, shares_inside
+from edgekit_converters.diagnosis.findings import findings_of
+from edgekit_converters.diagnosis.hypotheses import Trial, try_hypotheses
 from edgekit_converters.errors import CalibrationError
-from edgekit_converters.extremes import Extremes, collect_extremes, find_outliers, shares_inside
-from edgekit_converters.findings import findings_of
-from edgekit_converters.hypotheses import Trial, try_hypotheses
 
 from tests.converters.layered import CHANNELS, CLASSES, SIDE, images, network
 

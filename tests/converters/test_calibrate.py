@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_converters.calibrate import collect_ranges
 from edgekit_converters.errors import CalibrationError, ModelFileError
+from edgekit_converters.int8.calibrate import collect_ranges
 
 from tests.tflite_builder import Graph, Op, Tensor, build, conv_model
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from edgekit_converters._tf import import_tf_keras
-from edgekit_converters.cluster import ClusterSettings, cluster
 from edgekit_converters.errors import TechniqueError
+from edgekit_converters.tfmot.cluster import ClusterSettings, cluster
 
 from tests.converters.tfmot_models import kernels, samples, small_model, training
 

@@ -16,9 +16,9 @@ import pytest
 from edgekit_converters import ConverterCrashError, TechniqueError, TrainingError, Worker
 from edgekit_converters._tf import import_keras, import_tf_keras
 from edgekit_converters.compress import Compressed, Step, check_steps, compress
-from edgekit_converters.finetune import FineTuning
 from edgekit_converters.load import LoadedModel, load_model
-from edgekit_converters.samples import Samples
+from edgekit_converters.training.finetune import FineTuning
+from edgekit_converters.training.samples import Samples
 
 pytestmark = [
     pytest.mark.keras,
@@ -161,7 +161,7 @@ def test_later_techniques_are_told_what_to_preserve(zoo, monkeypatch) -> None:
         return apply
 
     for technique in ("prune", "cluster", "qat"):
-        monkeypatch.setattr(f"edgekit_converters.{technique}.{technique}", fake(technique))
+        monkeypatch.setattr(f"edgekit_converters.tfmot.{technique}.{technique}", fake(technique))
     for names in (["prune", "cluster", "qat"], ["prune", "qat"], ["cluster"], ["qat"]):
         compress(LoadedModel(_network(), "keras"), [Step(name) for name in names], _bars(), QUICK)
 

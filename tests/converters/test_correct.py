@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edgekit_converters.correct import correct_biases
+from edgekit_converters.int8.correct import correct_biases
+from edgekit_converters.int8.surgery import FlatModel
 from edgekit_converters.quantize import QuantizeOptions, quantize
-from edgekit_converters.surgery import FlatModel
 
 from tests.converters.conftest import run_tflite
 from tests.tflite_builder import conv_model, dense_model, depthwise_model

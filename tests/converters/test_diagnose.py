@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from edgekit_converters.diagnose import Diagnosis, diagnose, rank_layers
+from edgekit_converters.diagnosis.diagnose import Diagnosis, diagnose, rank_layers
+from edgekit_converters.diagnosis.fidelity import compare_tensors, percentile_of_tail, tails
 from edgekit_converters.errors import CalibrationError, UnsupportedModelError
-from edgekit_converters.fidelity import compare_tensors, percentile_of_tail, tails
-from edgekit_converters.options import QuantizeOptions
+from edgekit_converters.int8.options import QuantizeOptions
 from edgekit_converters.quantize import quantize
 
 from tests.converters.layered import images, network

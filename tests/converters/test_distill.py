@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit_converters import TechniqueError, TrainingError, distill
+from edgekit_converters import TechniqueError, TrainingError
 from edgekit_converters._tf import import_keras, import_tf_keras
-from edgekit_converters.distill import DistillSettings, Teacher, student_for
-from edgekit_converters.finetune import FineTuning, fine_tune
-from edgekit_converters.losses import attention_loss, soft_target_loss
-from edgekit_converters.samples import Samples
+from edgekit_converters.training import distill
+from edgekit_converters.training.distill import DistillSettings, Teacher, student_for
+from edgekit_converters.training.finetune import FineTuning, fine_tune
+from edgekit_converters.training.losses import attention_loss, soft_target_loss
+from edgekit_converters.training.samples import Samples
 from edgekit_converters.zoo import ARCHITECTURES, build
 
 pytestmark = pytest.mark.keras

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_converters.calibrate import watch_activations
-from edgekit_converters.equalize import equalize, find_pairs
-from edgekit_converters.surgery import FlatModel
+from edgekit_converters.int8.calibrate import watch_activations
+from edgekit_converters.int8.equalize import equalize, find_pairs
+from edgekit_converters.int8.surgery import FlatModel
 
 from tests.converters.conftest import run_tflite
 from tests.tflite_builder import Graph, Op, Tensor, build

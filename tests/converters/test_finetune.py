@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from edgekit_converters import TrainingError
 from edgekit_converters._tf import import_keras, import_tf_keras, import_tfmot
-from edgekit_converters.augment import augmented
-from edgekit_converters.checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
-from edgekit_converters.finetune import FineTuning, History, fine_tune
-from edgekit_converters.losses import output_activation
-from edgekit_converters.samples import Samples
+from edgekit_converters.training.augment import augmented
+from edgekit_converters.training.checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
+from edgekit_converters.training.finetune import FineTuning, History, fine_tune
+from edgekit_converters.training.losses import output_activation
+from edgekit_converters.training.samples import Samples
 
 pytestmark = [
     pytest.mark.keras,

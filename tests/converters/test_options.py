@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from edgekit_converters.errors import TechniqueError
-from edgekit_converters.options import QuantizeOptions
+from edgekit_converters.int8.options import QuantizeOptions
 
 
 @pytest.mark.parametrize(

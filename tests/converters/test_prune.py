@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edgekit_converters._tf import import_tf_keras
 from edgekit_converters.errors import TechniqueError
-from edgekit_converters.prune import PruneSettings, follows_pattern, prune
+from edgekit_converters.tfmot.prune import PruneSettings, follows_pattern, prune
 
 from tests.converters.tfmot_models import STEPS, kernels, samples, small_model, training
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edgekit_converters._tf import import_tf_keras
 from edgekit_converters.errors import TechniqueError
-from edgekit_converters.qat import QatSettings, qat
+from edgekit_converters.tfmot.qat import QatSettings, qat
 
 from tests.converters.tfmot_models import kernels, samples, small_model, training
 

@@ -15,10 +15,10 @@ from edgekit_converters import (
     quantize,
     read_model_card,
 )
-from edgekit_converters.calibrate import collect_ranges
 from edgekit_converters.export import export_float
+from edgekit_converters.int8.calibrate import collect_ranges
+from edgekit_converters.int8.observations import Observations
 from edgekit_converters.load import LoadedModel
-from edgekit_converters.observations import Observations
 from edgekit_converters.quantize import SMALLEST_SCALE, QuantizeOptions
 
 from tests.converters.conftest import run_tflite

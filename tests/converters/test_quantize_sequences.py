@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from edgekit_converters import PromiseError, UnsupportedModelError, quantize, read_model_card
 from edgekit_converters.export import export_float
+from edgekit_converters.int8.quantize_mlir import quantize_mlir
 from edgekit_converters.load import LoadedModel
-from edgekit_converters.quantize_mlir import quantize_mlir
 
 from tests.converters.conftest import Zoo, run_tflite
 from tests.converters.keras_zoo import uniform

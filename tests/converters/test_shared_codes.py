@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from edgekit_converters._tf import import_tf_keras
 from edgekit_converters.export import export_float
+from edgekit_converters.int8.shared_codes import find_codebook, share_codes
 from edgekit_converters.load import LoadedModel
 from edgekit_converters.model_card import TensorCard, read_model_card
 from edgekit_converters.quantize import quantize
-from edgekit_converters.shared_codes import find_codebook, share_codes
 from edgekit_converters.tensor_facts import kernel_tensors, stored_values, weight_facts, zipped_bytes
 
 from tests.converters.conftest import run_tflite

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from edgekit_converters import TechniqueError
 from edgekit_converters._tf import import_keras, import_tensorflow
-from edgekit_converters.samples import Samples
 from edgekit_converters.slim import SlimSettings, slim
 from edgekit_converters.slim.importance import weight_scores
 from edgekit_converters.slim.taylor import taylor_scores
 from edgekit_converters.slim.trace import trace_channels
+from edgekit_converters.training.samples import Samples
 
 from tests.converters.slim_zoo import randomized, resnet
 

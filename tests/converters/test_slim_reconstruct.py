@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from edgekit_converters import TechniqueError
 from edgekit_converters._tf import import_keras
-from edgekit_converters.samples import Samples
 from edgekit_converters.slim import SlimSettings, slim
+from edgekit_converters.training.samples import Samples
 
 from tests.converters.slim_zoo import ARCHITECTURES, randomized, rows
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_converters import surgery
 from edgekit_converters.errors import ModelFileError, TechniqueError
+from edgekit_converters.int8 import surgery
+from edgekit_converters.int8.surgery import ALIGNMENT, FlatModel
 from edgekit_converters.model_card import read_model_card
-from edgekit_converters.surgery import ALIGNMENT, FlatModel
 
 from tests.converters.conftest import run_tflite
 from tests.tflite_builder import Graph, Op, Tensor, build, conv_model, dense_model

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from edgekit_converters.calibrate import collect_ranges
 from edgekit_converters.errors import CalibrationError
-from edgekit_converters.thresholds import BINS, SAMPLED, clip, collect_histograms, histogram_of, ranges_of
+from edgekit_converters.int8.calibrate import collect_ranges
+from edgekit_converters.int8.thresholds import BINS, SAMPLED, clip, collect_histograms, histogram_of, ranges_of
 
 from tests.tflite_builder import Graph, Op, Tensor, build
 

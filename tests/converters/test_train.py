@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from edgekit_converters import TrainingError
-from edgekit_converters.train import TrainingSettings, train
+from edgekit_converters.training.train import TrainingSettings, train
 
 pytestmark = pytest.mark.keras
 

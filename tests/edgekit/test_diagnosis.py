@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit_converters.diagnose import rank_layers
+from edgekit_converters.diagnosis.diagnose import rank_layers
 from rich.console import Console
 
 import edgekit

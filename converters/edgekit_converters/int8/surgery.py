@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import TechniqueError
-from .model_card import read_model_card
+from ..errors import TechniqueError
+from ..model_card import read_model_card
 
 __all__ = ["FlatModel"]
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .._tf import import_keras, import_tensorflow, import_tf_keras
+from ..errors import TrainingError
 from .augment import AUGMENTATIONS, augmented, ensure_images
 from .checkpoint import Checkpoint, digest, read_checkpoint, write_checkpoint
 from .descent import adam, answers, functions, tensorflow_errors
 from .distill import Teacher, Tutor
-from .errors import TrainingError
 from .losses import Objective, objective_for, score
 from .random_numbers import own_random_numbers
 from .samples import Samples, model_inputs

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CalibrationError, ModelFileError
-from .model_card import read_model_card
-from .reason import first_line
+from ..errors import CalibrationError, ModelFileError
+from ..model_card import read_model_card
+from ..reason import first_line
 
 __all__ = ["Ranges", "collect_ranges", "ensure_finite", "feed_batches", "input_indices", "watch_activations"]
 
@@ -56,12 +56,13 @@ def watch_activations(
     Only those of ``dtypes`` are shown, and of ``names`` where given. Tensors inside a fused operator, which are never
     computed, and empty ones are not. Raises CalibrationError for samples that do not fit the model.
     """
-    constant = {tensor.index for tensor in read_model_card(model).tensors if tensor.constant}
+    # Not the constants, nor the scratch tensors that the runtime adds, in which anything may be.
+    computed = {tensor.index for tensor in read_model_card(model).tensors if not tensor.constant}
     interpreter = _interpreter(model, threads)
     watched = [
         (int(raw["index"]), str(raw["name"]))
         for raw in interpreter.get_tensor_details()
-        if raw["dtype"] in dtypes and int(raw["index"]) not in constant and (names is None or raw["name"] in names)
+        if raw["dtype"] in dtypes and int(raw["index"]) in computed and (names is None or raw["name"] in names)
     ]
     for feed in feed_batches(interpreter, samples):
         for index, values in feed.items():

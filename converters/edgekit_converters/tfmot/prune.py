@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._tf import import_tensorflow, import_tfmot
-from .errors import TechniqueError
+from .._tf import import_tensorflow, import_tfmot
+from ..errors import TechniqueError
 from .kernels import (
     Kernel,
     KernelFacts,

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ._tf import import_tensorflow
+from .._tf import import_tensorflow
+from ..errors import ConverterError, PromiseError
+from ..reason import first_line
 from .calibrate import Ranges, feed_batches
-from .errors import ConverterError, PromiseError
-from .reason import first_line
 from .surgery import FlatModel
 
 __all__ = ["quantize_mlir"]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConverterError
+from ..errors import ConverterError
 from .fidelity import answers, right_answers
 
 __all__ = ["Hypothesis", "Trial", "hypotheses_for", "try_hypotheses"]
@@ -134,7 +134,7 @@ def _of_images(values: Array, low: float, high: float) -> Iterator[Hypothesis]:
 
 
 def _takes_floats(model: bytes) -> bool:
-    from .model_card import read_model_card
+    from ..model_card import read_model_card
 
     return all(tensor.dtype == "float32" for tensor in read_model_card(model).inputs)
 

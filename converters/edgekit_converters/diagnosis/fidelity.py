@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .calibrate import feed_batches
-from .errors import CalibrationError, ModelFileError
-from .model_card import read_model_card
-from .reason import first_line
+from ..errors import CalibrationError, ModelFileError
+from ..int8.calibrate import feed_batches
+from ..model_card import read_model_card
+from ..reason import first_line
 
 __all__ = [
     "Grid",

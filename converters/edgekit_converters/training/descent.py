@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._tf import import_keras, import_tensorflow, import_tf_keras
-from .errors import TrainingError
+from .._tf import import_keras, import_tensorflow, import_tf_keras
+from ..errors import TrainingError
+from ..reason import short
 from .losses import Objective
-from .reason import short
 from .samples import packed
 
 if TYPE_CHECKING:

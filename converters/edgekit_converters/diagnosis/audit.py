@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ConverterError
+from ..errors import ConverterError
+from ..int8.options import QuantizeOptions
+from ..layers import name_layers
+from ..model_card import ModelCard
+from ..quantize import ensure_quantizable, quantize
 from .extremes import Extremes, Outliers, collect_extremes, find_outliers, shares_inside
 from .fidelity import answers, sqnr_db
 from .findings import Finding, findings_of
 from .hypotheses import Trial, try_hypotheses
-from .layers import name_layers
-from .model_card import ModelCard
-from .options import QuantizeOptions
-from .quantize import ensure_quantizable, quantize
 
 __all__ = ["Amount", "Audit", "TensorAudit", "audit"]
 

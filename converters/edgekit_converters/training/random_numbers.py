@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._tf import import_tensorflow
+from .._tf import import_tensorflow
 
 __all__ = ["own_random_numbers"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import zoo
-from ._tf import import_keras, import_tensorflow
-from .errors import TrainingError
+from .. import zoo
+from .._tf import import_keras, import_tensorflow
+from ..errors import TrainingError
 
 __all__ = ["TrainingSettings", "train"]
 

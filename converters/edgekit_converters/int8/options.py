@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .errors import TechniqueError
+from ..errors import TechniqueError
 
 __all__ = ["CALIBRATIONS", "QUANTIZERS", "QuantizeOptions"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import zoo
-from ._tf import import_keras, import_tensorflow, import_tf_keras
+from .. import zoo
+from .._tf import import_keras, import_tensorflow, import_tf_keras
+from ..errors import TechniqueError
+from ..graph import functional, walk
+from ..load import is_keras_model, load_model
 from .descent import answers
-from .errors import TechniqueError
-from .graph import functional, walk
-from .load import is_keras_model, load_model
 from .losses import Objective, attention_loss, output_activation, soft_target_loss
 from .samples import packed
 
@@ -77,7 +77,7 @@ def student_for(
     if settings.student.startswith(ZOO):
         student = _of_zoo(settings.student.removeprefix(ZOO), teacher, inputs, tuning.seed)
     else:
-        from .bridge import ensure_keras
+        from ..bridge import ensure_keras
 
         if not Path(settings.student).exists():
             raise TechniqueError(

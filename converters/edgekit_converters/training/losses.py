@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._tf import import_keras, import_tensorflow
-from .errors import TrainingError
+from .._tf import import_keras, import_tensorflow
+from ..errors import TrainingError
 
 __all__ = [
     "Objective",

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .model_card import ModelCard, OpCard, TensorCard, read_model_card
-from .tensor_facts import stored_values
+from ..model_card import ModelCard, OpCard, TensorCard, read_model_card
+from ..tensor_facts import stored_values
 
 __all__ = ["Codebook", "find_codebook", "share_codes"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import TrainingError
+from ..errors import TrainingError
 
 __all__ = ["AUGMENTATIONS", "augmented", "ensure_images"]
 

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ._tf import import_tf_keras
-from .errors import TechniqueError
-from .reason import first_line
+from .._tf import import_tf_keras
+from ..errors import TechniqueError
+from ..reason import first_line
 
 __all__ = [
     "Copy",

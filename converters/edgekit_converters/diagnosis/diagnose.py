@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .diagnosis import NO_TIME, Diagnosis, LayerDiagnosis, Win, finite, rank_layers
-from .errors import CalibrationError, ConverterError
+from ..errors import CalibrationError, ConverterError
+from ..int8.observations import Observations
+from ..int8.options import QuantizeOptions
+from ..layers import name_layers
+from ..model_card import ModelCard, OpCard
+from ..op_costs import count_elements
+from ..quantize import ensure_quantizable, quantize
 from .fidelity import answers, compare_tensors, right_answers, sqnr_db
-from .layers import name_layers
-from .model_card import ModelCard, OpCard
-from .observations import Observations
-from .op_costs import count_elements
-from .options import QuantizeOptions
-from .quantize import ensure_quantizable, quantize
+from .records import NO_TIME, Diagnosis, LayerDiagnosis, Win, finite, rank_layers
 
 __all__ = ["Diagnosis", "LayerDiagnosis", "Win", "diagnose", "rank_layers"]
 

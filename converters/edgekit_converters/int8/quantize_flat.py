@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import ConverterError, MissingPackageError
+from ..model_card import ModelCard
+from ..op_costs import count_elements
+from ..reason import first_line
+from ..verify import MIN_KERNEL_ELEMENTS
 from .calibrate import Ranges
-from .errors import ConverterError, MissingPackageError
-from .model_card import ModelCard
-from .op_costs import count_elements
-from .reason import first_line
 from .surgery import FlatModel
-from .verify import MIN_KERNEL_ELEMENTS
 
 __all__ = [
     "SMALLEST_SCALE",

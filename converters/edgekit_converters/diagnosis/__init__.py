@@ -1,0 +1,1 @@
+"""Which layers int8 hurts, and whether the samples that calibrate it are sound."""
