@@ -170,4 +170,4 @@ def _line(variant: Any) -> str:
 
     kept = "kept" if variant.reused else f"{variant.convert_s:.2f} s"
     size = figures.size(variant.size_bytes)
-    return f"{variant.name:14} {size:>9}  {variant.quantizer:18} {kept:>8}  {variant.path}"
+    return f"{variant.name:24} {size:>9}  {variant.quantizer:18} {kept:>8}  {variant.path}"

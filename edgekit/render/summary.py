@@ -77,9 +77,9 @@ def _technique_columns() -> tuple[Column, ...]:
     """Figures that differ only where recipes change the model itself."""
     hint = "what it is better in than the same precision without its techniques"
     return (
+        Column("brings", lambda it: len(it.gains), figures.count, hint, True, _brings),
         Column("MACs", lambda it: it.macs, figures.count, "multiply-accumulates of one inference", True),
         Column("zeros", lambda it: it.sparsity, figures.percent, "share of weights that are zero", True),
-        Column("brings", lambda it: len(it.gains), figures.count, hint, True, _brings),
     )
 
 
