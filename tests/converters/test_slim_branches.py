@@ -12,10 +12,10 @@ from edgekit_converters._tf import import_keras
 from edgekit_converters.export import export_float
 from edgekit_converters.load import LoadedModel
 from edgekit_converters.model_card import read_model_card
-from edgekit_converters.samples import Samples
 from edgekit_converters.slim import SlimSettings, count_costs, slim
 from edgekit_converters.slim.branches import drop_branches, find_branches
 from edgekit_converters.slim.trace import trace_channels
+from edgekit_converters.training.samples import Samples
 
 from tests.converters.slim_zoo import IMAGE, Array, mobilenet, nested, randomized, resnet, rows
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .._tf import import_keras
 from ..graph import functional
-from ..samples import Samples, model_inputs, packed
+from ..training.samples import Samples, model_inputs, packed
 from .channels import Channels, Tracer
 from .costs import Costs, Ledger, count_costs
 from .rebuild import kept_channels, rebuild

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .._tf import import_keras
 from ..graph import walk
-from ..samples import Samples, model_inputs
+from ..training.samples import Samples, model_inputs
 from .channels import Channels, Ids, Member, Slot
 
 __all__ = ["Observed", "observe", "recalibrate", "reconstructed"]

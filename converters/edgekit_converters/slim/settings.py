@@ -19,7 +19,8 @@ class SlimSettings:
     """What to slim to, and how; raises TechniqueError for a value that is none.
 
     ``to`` is the fraction of ``of`` ("macs", "parameters" or "bytes" of int8 weights; "macs+bytes": of each) that may
-    remain, 0 < to < 1. ``branches`` removes whole residual branches first, while no less than that remains (branches.py).
+    remain, 0 < to < 1. ``branches`` removes whole residual branches first, while no less than that remains (branches.py);
+    with samples, the kernels that are left are then fitted anew to what the original's gave (refit.py).
     ``importance`` is "l1", "l2", "batch-norm" or "taylor" (see importance.py and taylor.py). ``scope`` "uniform" makes all
     layers narrower by the same fraction, "global" lets them compete. ``rounds`` goes there in equal ratios, with a
     fine-tuning between two rounds. ``divisor`` rounds the widths of slimmed layers to a multiple, as int8 kernels work on 8

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from ..errors import TechniqueError
 from ..graph import functional
-from ..samples import Samples
+from ..training.samples import Samples
 from .branches import drop_branches
 from .channels import Channels
 from .costs import KINDS, Costs, Ledger
 from .importance import Scores, weight_scores
 from .rebuild import kept_channels, rebuild
 from .reconstruct import observe, recalibrate, reconstructed
+from .refit import refit
 from .select import least_reachable, remove_least
 from .settings import SlimSettings
 from .taylor import taylor_scores
@@ -83,6 +84,8 @@ def slim(
         left = kept_channels(channels, ledger.kept)
         kept = {path: rows[left[path]] if path in left else rows for path, rows in kept.items()}
         now = _cut(now, channels, ledger, samples if settings.reconstruct else None, seed)
+        if branches and number == 0 and settings.reconstruct and samples is not None and samples.count:
+            refit(model, now, kept, samples, seed)
         if fine_tune is not None and number + 1 < settings.rounds:
             now = fine_tune(now, number)
         channels = trace_channels(now, protect=settings.protect, shapes=shapes)

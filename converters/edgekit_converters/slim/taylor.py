@@ -16,8 +16,8 @@ import numpy as np
 from .._tf import import_keras, import_tensorflow
 from ..errors import TechniqueError
 from ..graph import walk
-from ..losses import objective_for
-from ..samples import Samples, model_inputs
+from ..training.losses import objective_for
+from ..training.samples import Samples, model_inputs
 from .channels import Channels
 from .importance import Scores
 
