@@ -24,6 +24,11 @@ pytestmark = pytest.mark.keras
 ROUNDING = 1e-5
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    import_keras().utils.set_random_seed(0)
+
+
 def answers(model: Any, inputs: list[Array]) -> list[Array]:
     """The model's outputs in order."""
     results = model(inputs if len(inputs) > 1 else inputs[0], training=False)
