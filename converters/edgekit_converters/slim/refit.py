@@ -23,11 +23,11 @@ __all__ = ["refit"]
 
 Array = npt.NDArray[Any]
 
-BATCH = 64
+BATCH = 16  # nine taps of an early layer's activations are many numbers
 MOST_SAMPLES = 1024
-LEAST_SAMPLES = 64
+LEAST_SAMPLES = 32
 # A pass through the model for each layer: large models see fewer samples.
-MOST_MACS = 2e13
+MOST_MACS = 2e12
 MOST_TAPS = 2500
 # Of the mean energy of a tap: pulls what the samples do not tell towards the weights that are there.
 RIDGE = 1e-4
