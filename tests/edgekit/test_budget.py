@@ -259,3 +259,19 @@ def test_a_recipe_that_trains_needs_a_keras_model(float_model: Path, data: Path,
     """A .tflite cannot be pruned any more."""
     with pytest.raises(UsageError, match=r"expected a Keras model .* got a \.tflite"):
         search(float_model, data=data, max_drop=0.05, out=tmp_path / "run", recipes=("prune75-int8",), device=None)
+
+
+def test_an_experiment_can_search(edgekit_cli: Cli, float_model: Path, data: Path, tmp_path: Path) -> None:
+    """``convert.search`` begins with the recipes and compares everything it made."""
+    path = tmp_path / "edgekit.toml"
+    path.write_text(
+        f'name = "dense"\n[data]\nsource = "{data}"\n[model]\npath = "{float_model}"\n'
+        '[convert]\nrecipes = ["int8"]\nsearch = true\n[compare]\nmax_drop = 0.05\n'
+    )
+
+    done = edgekit_cli("run", path, "--out", tmp_path / "run", "--json")
+
+    answer = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert {item["name"] for item in answer["variants"]} == {"float32", "int8"}
+    assert json.loads((tmp_path / "run" / "budget.json").read_text())["choice"] == "int8"

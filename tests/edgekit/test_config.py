@@ -79,6 +79,9 @@ def test_paths_are_looked_for_beside_the_file(tmp_path: Path) -> None:
         (LEAST + "[convert]\nrecipes = 'int8'", "expected a list of names for convert.recipes, got 'int8'"),
         (LEAST + "[convert]\nrecipes = ['itn8']", "unknown recipe 'itn8'; did you mean 'int8'"),
         (LEAST + "[convert]\nrecipes = []", "expected at least one recipe"),
+        (LEAST + "[convert]\nsearch = true", "expected compare.max_drop for convert.search to keep"),
+        (LEAST + "[convert]\nsearch = 1", "expected true or false for convert.search"),
+        (LEAST + "[finetune]\nepoch = 3", r"unknown key 'epoch' in \[finetune\]; did you mean 'epochs'"),
         (LEAST + "[convert]\ninput_type = 'int4'", "expected an input or output type"),
         (LEAST + "[bench]\nthreads = 0", "expected threads as a whole number from 1"),
         (LEAST + "[bench]\nruntime = 'liter'", "unknown runtime 'liter'; did you mean 'litert'"),
@@ -112,3 +115,11 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / "edgekit.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not valid TOML"):
         load_config(tmp_path / "edgekit.toml")
+
+
+def test_training_and_the_device_reach_the_conversion(tmp_path: Path) -> None:
+    """What [finetune] says overrides the recipes; what it leaves out does not."""
+    config = load(tmp_path, LEAST + "[finetune]\nepochs = 2\nloss = 'huber'\n[bench]\nthreads = 2")
+
+    assert config.conversion.finetune == {"epochs": 2, "loss": "huber"}
+    assert (config.conversion.device, config.conversion.threads) == ("local", 2)
