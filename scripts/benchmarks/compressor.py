@@ -34,8 +34,10 @@ RESNET8 = (
     "prune75-qat-int8",
     "cluster16-int8",
     "cluster16-qat-int8",
-    "slim50-int8",
 )
+# Half a network learns longer, and from the labels: on these JPEGs the original, trained on the pixels before, teaches less.
+SLIMMED = ("slim50-int8", "slim50branches-int8")
+SLIM_TRAINING = ("--epochs", 8, "--learning-rate", 2e-3, "--augment", "flip-shift", "--teacher", "none")
 FASHION_ARCHITECTURE = "ds-cnn"
 FASHION_SCALE = 1 / 255
 
@@ -70,9 +72,11 @@ def resnet8(folder: Path, scratch: Path, seed: int) -> None:
     if not data.exists():
         np.savez(data, **cifar10(folder / "cifar10"))
     model = folder / "mlperf-tiny" / "image_classification" / "pretrainedResnet.h5"
-    wanted = [part for name in RESNET8 for part in ("--recipe", name)]
-    made = edgekit("convert", model, "--data", data, *wanted, "--seed", seed, "--out", run)["variants"]
-    known = {item["name"]: item for item in made}
+    known = {}
+    for names, training in ((RESNET8, ()), (SLIMMED, SLIM_TRAINING)):
+        wanted = [part for name in names for part in ("--recipe", name)]
+        made = edgekit("convert", model, "--data", data, *wanted, *training, "--seed", seed, "--out", run)["variants"]
+        known.update({item["name"]: item for item in made})
     right, took = accuracies(run, data), medians(run, [*known])
     base = right["float32"]
 
@@ -95,22 +99,20 @@ def resnet8(folder: Path, scratch: Path, seed: int) -> None:
     for name in ("prune75-int8", "prune75-qat-int8"):
         row(f"{name}, lost", f"{lost(name):.2f} points", "≤ 1", lost(name) <= 1)
         share = known[name]["achieved"]["sparsity"]
-        row(f"{name}, zipped", f"{ratio(name, 'zipped_bytes'):.3f}× ({share:.1%} zeros)", "≤ 0.55×", None)
+        zipped = ratio(name, "zipped_bytes")
+        row(f"{name}, zipped", f"{zipped:.3f}× ({share:.1%} zeros)", "≤ 0.55×", zipped <= 0.55)
     for name in ("cluster16-int8", "cluster16-qat-int8"):
         zipped = ratio(name, "zipped_bytes")
         row(f"{name}, zipped", f"{zipped:.3f}× ({lost(name):.2f} points lost)", "≤ 0.5×", zipped <= 0.5)
-    row("slim50-int8, lost", f"{lost('slim50-int8'):.2f} points", "≤ 2", lost("slim50-int8") <= 2)
-    row(
-        "slim50-int8, MACs",
-        f"{known['slim50-int8']['achieved']['macs'] / known['int8']['achieved']['macs']:.3f}×",
-        "–",
-        None,
-    )
-    faster = took["slim50-int8"] / took["int8"]
-    times = f"{faster:.3f}× ({took['slim50-int8']:.4f} ms against {took['int8']:.4f} ms)"
-    row("slim50-int8, median latency", times, "≤ 0.65×", faster <= 0.65)
-    size = ratio("slim50-int8", "size_bytes")
-    row("slim50-int8, size", f"{size:.3f}×", "≤ 0.6×", size <= 0.6)
+    for name in SLIMMED:
+        row(f"{name}, lost", f"{lost(name):.2f} points", "≤ 2", lost(name) <= 2)
+        macs = known[name]["achieved"]["macs"] / known["int8"]["achieved"]["macs"]
+        row(f"{name}, MACs", f"{macs:.3f}×", "≤ 0.5×", macs <= 0.5)
+        faster = took[name] / took["int8"]
+        times = f"{faster:.3f}× ({took[name]:.4f} ms against {took['int8']:.4f} ms)"
+        row(f"{name}, median latency", times, "≤ 0.65×", faster <= 0.65)
+        size = ratio(name, "size_bytes")
+        row(f"{name}, size", f"{size:.3f}×", "≤ 0.6×", size <= 0.6)
     table(known, right, took)
 
 

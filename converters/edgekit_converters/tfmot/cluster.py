@@ -39,7 +39,7 @@ INITIALIZATIONS = {
 }
 MOST_CLUSTERS = 256
 # Initialization "wide": how much of each weight's entropy it saves, and how far beyond the weights it goes at most.
-SAVED_BITS = 0.3
+SAVED_BITS = 0.42
 WIDEST = 2.0
 BISECTIONS = 40
 
