@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,11 +17,7 @@ from .data import Preprocessing, parse_size
 from .devices import DEVICES, BenchRequest
 from .errors import UsageError, suggest
 from .recipe import find_recipes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml_file import read_toml
 
 __all__ = [
     "BenchSection",
@@ -182,14 +177,7 @@ _TOP = ("name", "out", "seed")
 
 def load_config(path: Path) -> RunConfig:
     """Read an ``edgekit.toml``; raises UsageError naming the key, what was expected and what came."""
-    try:
-        if path.stat().st_size > CAP_BYTES:
-            raise UsageError(f"expected a configuration under {CAP_BYTES} bytes, got {path.stat().st_size}: {path}")
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}. See examples/digits/edgekit.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    raw = read_toml(path, "configuration", cap_bytes=CAP_BYTES, see="examples/digits/edgekit.toml")
     known = (*_TOP, *_SECTIONS)
     for key in raw:
         if key not in known:

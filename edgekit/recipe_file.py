@@ -22,7 +22,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,11 +33,7 @@ from edgekit_converters.settings import TECHNIQUES, quantize_settings, technique
 from .errors import UsageError, suggest
 from .latency_target import check_latency
 from .recipe_name import ASKED_PRECISIONS, Step
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml_file import read_toml
 
 __all__ = ["RecipeFile", "parse_recipe", "read_recipe"]
 
@@ -64,14 +59,7 @@ class RecipeFile:
 
 def read_recipe(path: Path) -> RecipeFile:
     """The recipe in a file; raises UsageError naming the file, the key, what was expected and what came."""
-    try:
-        if path.stat().st_size > CAP_BYTES:
-            raise UsageError(f"expected a recipe under {CAP_BYTES} bytes, got {path.stat().st_size}: {path}")
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror or error}. See edgekit recipes") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    raw = read_toml(path, "recipe", cap_bytes=CAP_BYTES, see="edgekit recipes")
     return parse_recipe({"name": path.stem, **raw}, str(path))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .fidelity import open_interpreter, percentile_of_tail, run_samples, tails
+from ..int8.calibrate import open_interpreter
+from .fidelity import percentile_of_tail, run_samples, tails
 
 __all__ = ["Extremes", "Outliers", "collect_extremes", "find_outliers", "shares_inside"]
 

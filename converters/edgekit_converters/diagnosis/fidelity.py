@@ -7,7 +7,6 @@ The signal-to-quantization-noise ratio is 10 log10(sum x² / sum (x - q)²), in 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CalibrationError, ModelFileError
-from ..int8.calibrate import feed_batches
+from ..int8.calibrate import feed_batches, open_interpreter
 from ..model_card import read_model_card
 from ..reason import first_line
 
@@ -25,7 +24,6 @@ __all__ = [
     "TensorFidelity",
     "answers",
     "compare_tensors",
-    "open_interpreter",
     "percentile_of_tail",
     "right_answers",
     "run_samples",
@@ -130,22 +128,6 @@ def right_answers(outputs: list[Array], labels: Array | None) -> Array | None:
     if scores.shape[1] == 1:
         return np.asarray((scores[:, 0] > 0.5) == (labels == 1))
     return np.asarray(scores.argmax(axis=1) == labels)
-
-
-def open_interpreter(model: bytes, *, watched: bool = True, threads: int = 2) -> Any:
-    """An interpreter ready to run, which keeps every tensor when ``watched``; raises ModelFileError."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns that keeping every tensor needs memory: that is the point here
-        try:
-            interpreter = Interpreter(
-                model_content=model, num_threads=threads, experimental_preserve_all_tensors=watched
-            )
-            interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"the model does not load: {first_line(error)}. Convert it again") from error
-    return interpreter
 
 
 def run_samples(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[int]:

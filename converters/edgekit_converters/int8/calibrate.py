@@ -18,7 +18,15 @@ from ..errors import CalibrationError, ModelFileError
 from ..model_card import read_model_card
 from ..reason import first_line
 
-__all__ = ["Ranges", "collect_ranges", "ensure_finite", "feed_batches", "input_indices", "watch_activations"]
+__all__ = [
+    "Ranges",
+    "collect_ranges",
+    "ensure_finite",
+    "feed_batches",
+    "input_indices",
+    "open_interpreter",
+    "watch_activations",
+]
 
 Array = npt.NDArray[Any]
 Ranges = dict[str, tuple[float, float]]
@@ -58,7 +66,7 @@ def watch_activations(
     """
     # Not the constants, nor the scratch tensors that the runtime adds, in which anything may be.
     computed = {tensor.index for tensor in read_model_card(model).tensors if not tensor.constant}
-    interpreter = _interpreter(model, threads)
+    interpreter = open_interpreter(model, threads=threads)
     watched = [
         (int(raw["index"]), str(raw["name"]))
         for raw in interpreter.get_tensor_details()
@@ -155,18 +163,19 @@ def _layout_hint(given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     return ": move the channels first, np.moveaxis(x, -1, 1)" if (given[-1], *given[:-1]) == wanted else ""
 
 
-def _interpreter(float_model: bytes, threads: int) -> Any:
+def open_interpreter(model: bytes, *, watched: bool = True, threads: int = 2) -> Any:
+    """An interpreter ready to run, which keeps every tensor when ``watched``; raises ModelFileError."""
     from ai_edge_litert.interpreter import Interpreter
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns that keeping every tensor needs memory: that is the point here
         try:
             interpreter = Interpreter(
-                model_content=float_model, num_threads=threads, experimental_preserve_all_tensors=True
+                model_content=model, num_threads=threads, experimental_preserve_all_tensors=watched
             )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"the float model does not load: {first_line(error)}. Convert it again") from error
+            raise ModelFileError(f"the model does not load: {first_line(error)}. Convert it again") from error
     return interpreter
 
 
