@@ -140,7 +140,7 @@ def test_model_that_no_runtime_loads_is_said_so():
     """A readable model that the runtime refuses is a broken model, in one line."""
     tensors = [Tensor("x", "float32", (1, 4)), Tensor("y", "float32", (1, 4))]
     model = build(Graph(tensors, [Op("Nobody", (0,), (1,), custom=True)], (0,), (1,)))
-    with pytest.raises(ModelFileError, match=r"the float model does not load: .*\. Convert it again"):
+    with pytest.raises(ModelFileError, match=r"the model does not load: .*\. Convert it again"):
         collect_ranges(model, {"x": np.ones((1, 4))})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CalibrationError, ModelFileError
+from ..errors import CalibrationError
 from ..int8.calibrate import feed_batches, open_interpreter
 from ..model_card import read_model_card
 from ..reason import first_line
