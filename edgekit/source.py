@@ -61,6 +61,9 @@ class Source:
                 f"expected a Keras model (.keras or .h5) for recipes that slim, prune, cluster, distill or train, got {shown}: "
                 "give the Keras model it was made from, or choose recipes that only quantize"
             )
+        from edgekit_converters.load import ensure_movable
+
+        ensure_movable(self.model)
         path = scratch / "given.keras"
         if not path.exists():
             try:

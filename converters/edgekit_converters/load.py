@@ -16,7 +16,7 @@ from .bridge.activations import register
 from .errors import ConverterError, ModelFileError, UnsupportedModelError
 from .reason import first_line, short
 
-__all__ = ["KINDS", "LoadedModel", "detect_kind", "is_keras_model", "load_model"]
+__all__ = ["KINDS", "LoadedModel", "detect_kind", "ensure_movable", "is_keras_model", "load_model"]
 
 KINDS = ("keras", "h5", "saved_model", "tflite")
 ORDER_FILE = "edgekit-order.json"
@@ -116,6 +116,25 @@ def is_keras_model(model: object) -> str | None:
         if base.__name__ == "Model" and root in ("keras", "tf_keras"):
             return root
     return None
+
+
+def ensure_movable(model: Any) -> None:
+    """Raise UnsupportedModelError for a model in memory that another process could not take apart and change.
+
+    That is one without a graph (a subclassed model), and one with a layer whose class only this program has.
+    """
+    graph = [base.__name__ for base in type(model).__mro__]
+    if "Functional" not in graph and "Sequential" not in graph:
+        raise UnsupportedModelError(
+            f"expected a functional or sequential model to change, got the subclassed {type(model).__name__}, whose layers cannot "
+            "be walked: rebuild it with keras.Model(inputs, outputs), or choose recipes that only quantize"
+        )
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__module__.split(".")[0] not in ("keras", "tf_keras"):
+            raise UnsupportedModelError(
+                f"expected layers of Keras itself to change, got {layer.name!r} of the class {type(layer).__name__}, which only "
+                "this program knows: replace it by layers of keras.layers, or choose recipes that only quantize"
+            )
 
 
 def _zip_names(path: Path) -> list[str]:

@@ -10,21 +10,24 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from edgekit_converters._tf import import_keras
 from edgekit_converters.errors import ConverterError, ModelFileError, UnsupportedModelError
 from edgekit_converters.load import (
     CONFIG_CAP_BYTES,
     _keras_config,
     _refuse_code,
     detect_kind,
+    ensure_movable,
     is_keras_model,
     load_model,
 )
 
 from tests.converters.conftest import Zoo
-from tests.converters.keras_zoo import edit_h5, edit_keras
+from tests.converters.keras_zoo import edit_h5, edit_keras, subclassed
 from tests.tflite_builder import dense_model
 
 needs_keras = pytest.mark.keras
@@ -318,3 +321,24 @@ def _outcome(path: Path, kind: str) -> str:
     except ConverterError as error:
         return "traceback" if "\n" in str(error) else "refused"
     return "read"
+
+
+@pytest.mark.keras
+def test_a_model_that_no_other_process_can_change_is_told() -> None:
+    """A subclassed model cannot be walked, and a layer of the user's own is known here alone; everything else may go."""
+    keras = import_keras()
+
+    class Own(keras.layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs * 2
+
+    image = keras.Input((4,))
+    plain = keras.Model(image, keras.layers.Dense(2)(image))
+    own = keras.Model(image, Own(name="mine")(image))
+
+    ensure_movable(plain)
+    ensure_movable(keras.Sequential([image, plain]))
+    with pytest.raises(UnsupportedModelError, match="'mine' of the class Own, which only this program knows"):
+        ensure_movable(own)
+    with pytest.raises(UnsupportedModelError, match=r"the subclassed \w+, whose layers cannot be walked"):
+        ensure_movable(subclassed(keras, "tensor"))
