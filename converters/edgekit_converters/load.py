@@ -126,8 +126,8 @@ def ensure_movable(model: Any) -> None:
     graph = [base.__name__ for base in type(model).__mro__]
     if "Functional" not in graph and "Sequential" not in graph:
         raise UnsupportedModelError(
-            f"expected a functional or sequential model to change, got the subclassed {type(model).__name__}, whose layers cannot "
-            "be walked: rebuild it with keras.Model(inputs, outputs), or choose recipes that only quantize"
+            f"expected a functional or sequential model to change, got the subclassed {type(model).__name__}, whose layers "
+            "cannot be walked: rebuild it with keras.Model(inputs, outputs), or choose recipes that only quantize"
         )
     for layer in model._flatten_layers(include_self=False):
         if type(layer).__module__.split(".")[0] not in ("keras", "tf_keras"):

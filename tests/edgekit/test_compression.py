@@ -15,6 +15,10 @@ import numpy as np
 import pytest
 from edgekit_converters import read_model_card
 
+from edgekit import Preprocessing, convert, latency_target
+from edgekit.conversion import ConversionJob
+from edgekit.float_models import FloatModel
+from edgekit.recipe import Recipe
 from tests.conftest import ROOT, Cli
 
 pytestmark = pytest.mark.keras
@@ -170,6 +174,29 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert resumed["achieved"]["steps"][0]["history"]["resumed_from"] >= 1
     assert whole["variants"][0]["achieved"]["steps"][0]["history"]["resumed_from"] == 0
     assert resumed["sha256"] == whole["variants"][0]["sha256"]
+
+
+def test_slimming_to_a_latency_measures_at_every_try(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device whose latency is its MACs the ratio found is that of the latency, within what three tries leave."""
+
+    def as_macs(job: ConversionJob, float_model: FloatModel, recipe: Recipe) -> float:
+        return read_model_card(float_model.path.read_bytes()).macs / 1000
+
+    monkeypatch.setattr(ConversionJob, "_median_ms", as_macs)
+    monkeypatch.setattr(latency_target, "TRIES", 3)
+
+    made = convert(
+        place / "model.keras",
+        data=place / "data.npz",
+        recipes=["slim60latency-float32"],
+        preprocessing=Preprocessing(scale=1 / 255),
+        finetune={"epochs": 1},
+    )[0].variant
+
+    latency = made.achieved["latency"]
+    assert len(latency["tried"]) == 1 + 3
+    assert made.achieved["macs"] / 1000 == latency["reached_ms"] <= latency["target_ms"]
+    assert latency["target_ms"] == pytest.approx(0.6 * latency["unslimmed_ms"])
 
 
 BAD: dict[str, tuple[list[str], str]] = {
