@@ -224,6 +224,17 @@ def test_the_same_search_again_goes_on_from_what_is_there(float_model: Path, dat
     assert (again.choice, again.budget.drop) == (first.choice, first.budget.drop)
 
 
+def test_the_same_seed_gives_the_same_search(float_model: Path, data: Path, tmp_path: Path) -> None:
+    """Every variant to the byte, every step, also where the whole ladder is climbed."""
+    first, second = (
+        search(float_model, data=data, max_drop=-0.5, out=tmp_path / name, device=None) for name in ("a", "b")
+    )
+
+    assert [(item.name, item.sha256) for item in first.variants] == [(v.name, v.sha256) for v in second.variants]
+    assert [(s.variant, s.drop) for s in first.budget.steps] == [(s.variant, s.drop) for s in second.budget.steps]
+    assert len(first.variants) > 5
+
+
 BAD = {
     "drop in points": (["--max-drop", "5"], "as a fraction such as 0.01"),
     "no time": (["--max-drop", "0.01", "--max-search-s", "0"], "seconds above 0"),
