@@ -77,6 +77,20 @@ def test_the_fashion_mnist_example_runs_on_a_small_copy_of_such_data(
     assert {item["name"] for item in answer["variants"]} == {"float32", "float16", "dynamic-int8", "int8", "int16x8"}
 
 
+@pytest.mark.keras
+def test_the_compressing_example_runs(edgekit_cli: Cli, root: Path, tmp_path: Path) -> None:
+    """Every recipe is made, measured, and said to bring something, or nothing."""
+    done = edgekit_cli("run", root / "examples" / "compress" / "edgekit.toml", "--out", tmp_path / "run", "--json")
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    lines = {item["name"]: item for item in json.loads(done.stdout)["variants"]}
+
+    assert set(lines) == {"float32", "int8", "slim50-int8", "prune75-int8", "cluster16-qat-int8"}
+    assert {"size", "zip"} <= set(lines["slim50-int8"]["gains"])
+    assert "zip" in lines["prune75-int8"]["gains"]
+    assert "zip" in lines["cluster16-qat-int8"]["gains"]
+    assert all(item["median_ms"] > 0 and item["against"] in (None, "float32", "int8") for item in lines.values())
+
+
 def test_every_link_in_the_documentation_leads_somewhere(root: Path) -> None:
     """Relative links of every Markdown page name a file that is there."""
     pages = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]
