@@ -53,6 +53,7 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
     """The figures shown of each variant, left to right, after its name."""
     metric = plain(comparison.metric).replace("_", " ") or "accuracy"
     against = plain(comparison.baseline) or "the baseline"
+    techniques = any(it.against not in (None, comparison.baseline) for it in comparison.variants)
     return (
         Column("size", lambda it: it.size_bytes or None, figures.size, f"size of the .tflite; {figures.SIZE_NOTE}"),
         Column("zipped", lambda it: it.zipped_bytes or None, figures.size, "size once compressed, as it is sent", True),
@@ -64,22 +65,9 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
         Column(
             f"{figures.TIMES} faster", lambda it: it.speedup, figures.ratio, f"median latency of {against} over its own"
         ),
+        *(_BRINGS if techniques else ()),
         Column("peak RSS", lambda it: it.peak_rss_mb, figures.mebibytes, "peak memory of the measuring process", True),
-        *(
-            _technique_columns()
-            if any(it.against not in (None, comparison.baseline) for it in comparison.variants)
-            else ()
-        ),
-    )
-
-
-def _technique_columns() -> tuple[Column, ...]:
-    """Figures that differ only where recipes change the model itself."""
-    hint = "what it is better in than the same precision without its techniques"
-    return (
-        Column("brings", lambda it: len(it.gains), figures.count, hint, True, _brings),
-        Column("MACs", lambda it: it.macs, figures.count, "multiply-accumulates of one inference", True),
-        Column("zeros", lambda it: it.sparsity, figures.percent, "share of weights that are zero", True),
+        *(_COUNTED if techniques else ()),
     )
 
 
@@ -87,6 +75,23 @@ def _brings(variant: ComparedVariant) -> str:
     if variant.against is None:
         return figures.MISSING
     return ", ".join(plain(gain) for gain in variant.gains) or "nothing"
+
+
+# What differs only where recipes change the model itself.
+_BRINGS = (
+    Column(
+        "brings",
+        lambda it: len(it.gains),
+        figures.count,
+        "what it is better in than the same precision without its techniques",
+        True,
+        _brings,
+    ),
+)
+_COUNTED = (
+    Column("MACs", lambda it: it.macs, figures.count, "multiply-accumulates of one inference", True),
+    Column("zeros", lambda it: it.sparsity, figures.percent, "share of weights that are zero", True),
+)
 
 
 def headline(comparison: Comparison) -> str:
