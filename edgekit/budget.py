@@ -307,7 +307,7 @@ class Search:
         if choice is not None:
             among = len(self._passing())
             which = "the only one tried that does" if among == 1 else f"the fastest or smallest of {among} that do"
-            return f"{choice.name} loses no more than {allowed}, {which}"
+            return f"it loses no more than {allowed}, {which}"
         stopped = "the time for the search was up" if self._out_of_time else "nothing more is left to try"
         if best is None or best.drop is None:
             return f"nothing could be made that keeps its {self.metric.name}: {stopped}"

@@ -27,6 +27,7 @@ from .float_models import FloatModel, FloatModels, digest, versions
 from .progress import Progress, Silent
 from .quantization import achieved, quantize_options
 from .recipe import Recipe, find_recipes
+from .recipe_file import recipe_toml
 from .records import Variant
 from .results import Results
 from .source import Source
@@ -262,7 +263,7 @@ class ConversionJob:
             key=self._key(recipe),
         )
         if self.store is not None:
-            self.store.write_json(f"recipes/{recipe.name}.json", recipe.to_dict())
+            self.store.write_text(f"recipes/{recipe.name}.toml", recipe_toml(recipe.to_dict()))
             variant = self.store.save_variant(variant, tflite)
         return Conversion(variant, tflite)
 

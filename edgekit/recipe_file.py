@@ -21,6 +21,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from .latency_target import check_latency
 from .recipe_name import ASKED_PRECISIONS, Step
 from .toml_file import read_toml
 
-__all__ = ["RecipeFile", "parse_recipe", "read_recipe"]
+__all__ = ["RecipeFile", "parse_recipe", "read_recipe", "recipe_toml"]
 
 CAP_BYTES = 256 * 1024
 KEYS = ("name", "base", "summary", "precision", "steps", "finetune", "quantize")
@@ -135,3 +136,30 @@ def _checked(where: str, check: Callable[[], Any]) -> None:
         check()
     except ConverterError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def recipe_toml(table: Mapping[str, Any]) -> str:
+    """The file that says what ``table`` does, a recipe as ``Recipe.to_dict`` gives it; ``read_recipe`` reads it back."""
+    lines = [f"{key} = {_toml_value(table[key])}" for key in ("name", "precision", "summary")]
+    for step in table["steps"]:
+        lines += ["", "[[steps]]", *_toml_pairs(step)]
+    for title in ("finetune", "quantize"):
+        if table[title]:
+            lines += ["", f"[{title}]", *_toml_pairs(table[title])]
+    return "\n".join(lines)
+
+
+def _toml_pairs(table: Mapping[str, Any]) -> list[str]:
+    return [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_toml_pairs(value)) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -5,7 +5,7 @@ model.keras          the trained model, where edgekit trained one
 float.tflite         the one float model that every precision is made from
 variants/NAME.tflite, variants/NAME.json
 models/NAME.keras, models/NAME.tflite   Keras models that a recipe's steps changed, and their float exports
-recipes/NAME.json    the recipe of a variant, whole
+recipes/NAME.toml    the recipe of a variant, whole: convert --recipe makes it again
 checkpoints/         of compressions that are not finished; techniques that recipes begin with alike are shared
 budget.json          the search for a variant that keeps its accuracy
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
@@ -182,6 +182,10 @@ class RunStore:
         """Write JSON under the run folder, whole or not at all; what is no finite number becomes null."""
         text = json.dumps(plain_json(value), indent=2, allow_nan=False) + "\n"
         return write_atomically(self.folder / relative, text.encode())
+
+    def write_text(self, relative: str, text: str) -> Path:
+        """Write text under the run folder, whole or not at all."""
+        return write_atomically(self.folder / relative, (text + "\n").encode())
 
     def read_json(self, relative: str) -> Any:
         """Read JSON under the run folder; None when it is missing, too large or damaged."""

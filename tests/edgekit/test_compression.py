@@ -18,7 +18,7 @@ from edgekit_converters import read_model_card
 from edgekit import Preprocessing, convert, latency_target
 from edgekit.conversion import ConversionJob
 from edgekit.float_models import FloatModel
-from edgekit.recipe import Recipe
+from edgekit.recipe import Recipe, find_recipe
 from tests.conftest import ROOT, Cli
 
 pytestmark = pytest.mark.keras
@@ -118,6 +118,14 @@ def test_techniques_join(compressed: dict[str, Any]) -> None:
     assert item["achieved"]["macs"] <= 0.5 * compressed["int8"]["achieved"]["macs"]
     assert item["achieved"]["sparsity"] == pytest.approx(0.5, abs=0.03)
     assert item["precision"] == "float16"
+
+
+def test_every_variant_leaves_the_recipe_that_makes_it_again(compressed: dict[str, Any]) -> None:
+    """A file that reads back to what was asked for, whatever it was spelt by."""
+    for name in RECIPES:
+        left = find_recipe(str(compressed["folder"] / "recipes" / f"{name}.toml"))
+
+        assert left.to_dict() == find_recipe(name).to_dict()
 
 
 def test_a_slimmed_model_is_left_as_a_plain_keras_file(compressed: dict[str, Any]) -> None:
