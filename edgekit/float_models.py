@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgekit_converters import Worker
+from edgekit_converters import TechniqueError, Worker
 
 from .data import Dataset, Split, resize
 from .errors import UsageError
@@ -177,15 +177,19 @@ class FloatModels:
         self.progress.note(f"{recipe.name}: {step.options['to']:.0%} of the MACs take {facts['reached_ms']:.4g} ms")
         return (step, *recipe.steps[1:]), {"latency": facts}
 
-    def _latency_at(self, recipe: Recipe, ratio: float) -> float:
-        """Median milliseconds, on the device, of ``recipe``'s precision slimmed to ``ratio`` of the MACs, untrained."""
+    def _latency_at(self, recipe: Recipe, ratio: float) -> float | None:
+        """Median milliseconds, on the device, of ``recipe``'s precision slimmed to ``ratio`` of the MACs, untrained; None
+        where so few channels cannot be left."""
         plain = replace(recipe, steps=())
         if ratio == 1.0:
             return self.median_ms(self.of(plain), plain)
         options = {key: value for key, value in recipe.steps[0].options.items() if key not in LATENCY_KEYS}
         step = Step("slim", {**options, "to": ratio})
         made = self.scratch / "slimmed.keras"
-        self._compress(plain, (step,), made, trained=False)
+        try:
+            self._compress(plain, (step,), made, trained=False)
+        except TechniqueError:
+            return None
         return self.median_ms(self._export(self.trainer, made, made.with_suffix(".tflite")), plain)
 
     def _training(self, recipe: Recipe) -> dict[str, Any]:
@@ -195,9 +199,17 @@ class FloatModels:
             "finetune": self._fine_tuning(recipe),
             "data": self.training_split(recipe).sha256,
             "preprocessing": self.request.preprocessing.to_dict(),
+            "models": self._learned_from(recipe),
             "device": [self.request.device, self.request.threads] if any(map(wants_latency, recipe.steps)) else [],
             "versions": {name: _version(name) for name in TRAINING_VERSIONED},
         }
+
+    def _learned_from(self, recipe: Recipe) -> dict[str, str]:
+        """The fingerprints of the files a recipe names as teachers and students."""
+        tables = [self._fine_tuning(recipe), *(step.options for step in recipe.steps)]
+        tables += [step.options["finetune"] for step in recipe.steps if "finetune" in step.options]
+        named = {str(table[key]) for table in tables for key in ("teacher", "student") if table.get(key)}
+        return {name: file_sha256(Path(name)) for name in sorted(named) if Path(name).is_file()}
 
     def _fine_tuning(self, recipe: Recipe) -> dict[str, Any]:
         return {**recipe.finetune, **self.request.finetune, "seed": self.request.seed}

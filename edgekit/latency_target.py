@@ -20,8 +20,8 @@ LATENCY_KEYS = ("latency_ms", "to_latency")
 LEAST_RATIO = 0.02
 TRIES = 7
 
-# The median latency in milliseconds at a ratio of MACs; 1.0 is the model as it is.
-Measure = Callable[[float], float]
+# The median latency in milliseconds at a ratio of MACs, 1.0 being the model as it is; None where it cannot be slimmed so far.
+Measure = Callable[[float], "float | None"]
 
 
 def wants_latency(step: Step) -> bool:
@@ -55,6 +55,7 @@ def ratio_for_latency(step: Step, measure: Measure) -> tuple[Step, dict[str, Any
     """
     plain = {key: value for key, value in step.options.items() if key not in LATENCY_KEYS}
     whole = measure(1.0)
+    assert whole is not None  # nothing is slimmed there
     target = float(step.options.get("latency_ms") or whole * step.options["to_latency"])
     tried = {1.0: whole}
     if whole <= target:
@@ -65,8 +66,12 @@ def ratio_for_latency(step: Step, measure: Measure) -> tuple[Step, dict[str, Any
     found: float | None = None
     for _ in range(TRIES):
         middle = (low + high) / 2
-        tried[middle] = measure(middle)
-        if tried[middle] <= target:
+        took = measure(middle)
+        if took is not None:
+            tried[middle] = took
+        if took is None:
+            low = middle
+        elif took <= target:
             low, found = middle, middle
         else:
             high = middle

@@ -16,9 +16,12 @@ import pytest
 from edgekit_converters import read_model_card
 
 from edgekit import Preprocessing, convert, latency_target
-from edgekit.conversion import ConversionJob
-from edgekit.float_models import FloatModel
+from edgekit.conversion import ConversionJob, ConversionRequest
+from edgekit.data import load_data
+from edgekit.float_models import FloatModel, FloatModels
+from edgekit.progress import Silent
 from edgekit.recipe import Recipe, find_recipe
+from edgekit.source import Source
 from tests.conftest import ROOT, Cli
 
 pytestmark = pytest.mark.keras
@@ -205,6 +208,28 @@ def test_slimming_to_a_latency_measures_at_every_try(place: Path, monkeypatch: p
     assert len(latency["tried"]) == 1 + 3
     assert made.achieved["macs"] / 1000 == latency["reached_ms"] <= latency["target_ms"]
     assert latency["target_ms"] == pytest.approx(0.6 * latency["unslimmed_ms"])
+
+
+def test_another_teacher_makes_another_model(place: Path, tmp_path: Path) -> None:
+    """What a teacher's file holds decides the weights, not what it is called."""
+    teacher = tmp_path / "teacher.keras"
+    request = ConversionRequest((find_recipe("finetune-int8"),), finetune={"teacher": str(teacher)})
+    dataset = load_data(place / "data.npz")
+    floats = FloatModels(
+        Source(place / "model.keras"),
+        request,
+        dataset,
+        Silent(),
+        store=None,
+        scratch=tmp_path,
+        median_ms=lambda *_: 1.0,
+    )
+    keys = set()
+    for content in (b"one", b"two", b"one"):
+        teacher.write_bytes(content)
+        keys.add(floats.key(request.recipes[0]))
+
+    assert len(keys) == 2
 
 
 BAD: dict[str, tuple[list[str], str]] = {

@@ -47,3 +47,15 @@ def test_what_is_no_latency_is_refused(options: dict[str, object]) -> None:
     """Before anything is slimmed."""
     with pytest.raises(UsageError, match="expected"):
         check_latency(options)
+
+
+def test_a_ratio_that_cannot_be_slimmed_to_is_gone_up_from() -> None:
+    """Below 0.3 no channels are left to remove; above, the device is fast enough from 0.4 down."""
+    step, facts = ratio_for_latency(
+        Step("slim", {"latency_ms": 4}), lambda ratio: None if ratio < 0.3 else _device(ratio)
+    )
+
+    assert 0.4 - (1 - LEAST_RATIO) / 2**TRIES <= step.options["to"] <= 0.4
+    assert all(ratio >= 0.3 for ratio, _ in facts["tried"])
+    with pytest.raises(ConversionError, match="the fastest measured was 4 ms"):
+        ratio_for_latency(Step("slim", {"latency_ms": 2}), lambda ratio: None if ratio < 0.31 else _device(ratio))
