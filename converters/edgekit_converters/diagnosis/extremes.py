@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..int8.calibrate import open_interpreter
-from .fidelity import percentile_of_tail, run_samples, tails
+from ..int8.calibrate import open_interpreter, run_samples
+from .fidelity import percentile_of_tail, tails
 
 __all__ = ["Extremes", "Outliers", "collect_extremes", "find_outliers", "shares_inside"]
 

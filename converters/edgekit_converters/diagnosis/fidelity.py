@@ -7,17 +7,15 @@ The signal-to-quantization-noise ratio is 10 log10(sum x² / sum (x - q)²), in 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CalibrationError
-from ..int8.calibrate import feed_batches, open_interpreter
+from ..int8.calibrate import open_interpreter, run_samples
 from ..model_card import read_model_card
-from ..reason import first_line
 
 __all__ = [
     "Grid",
@@ -26,7 +24,6 @@ __all__ = [
     "compare_tensors",
     "percentile_of_tail",
     "right_answers",
-    "run_samples",
     "sqnr_db",
     "tails",
 ]
@@ -128,20 +125,6 @@ def right_answers(outputs: list[Array], labels: Array | None) -> Array | None:
     if scores.shape[1] == 1:
         return np.asarray((scores[:, 0] > 0.5) == (labels == 1))
     return np.asarray(scores.argmax(axis=1) == labels)
-
-
-def run_samples(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[int]:
-    """Run the interpreter once per batch, yielding its number after each; raises CalibrationError."""
-    for number, feed in enumerate(feed_batches(interpreter, samples)):
-        for index, values in feed.items():
-            interpreter.set_tensor(index, values)
-        try:
-            interpreter.invoke()
-        except (ValueError, RuntimeError) as error:  # a token id beyond the embedding's table, for one
-            raise CalibrationError(
-                f"expected samples the model runs on, got one it refuses: {first_line(error)}. Check the samples' values"
-            ) from error
-        yield number
 
 
 def tails(values: Array, kept: Array, count: int, pick: Callable[[Array], Array]) -> Array:

@@ -25,6 +25,7 @@ __all__ = [
     "feed_batches",
     "input_indices",
     "open_interpreter",
+    "run_samples",
     "watch_activations",
 ]
 
@@ -72,15 +73,7 @@ def watch_activations(
         for raw in interpreter.get_tensor_details()
         if raw["dtype"] in dtypes and int(raw["index"]) in computed and (names is None or raw["name"] in names)
     ]
-    for feed in feed_batches(interpreter, samples):
-        for index, values in feed.items():
-            interpreter.set_tensor(index, values)
-        try:
-            interpreter.invoke()
-        except (ValueError, RuntimeError) as error:  # a token id beyond the embedding's table, for one
-            raise CalibrationError(
-                f"expected samples the model runs on, got one it refuses: {first_line(error)}. Check the samples' values"
-            ) from error
+    for _ in run_samples(interpreter, samples):
         for index, name in watched:
             try:
                 values = interpreter.get_tensor(index)
@@ -98,6 +91,20 @@ def ensure_finite(ranges: Ranges) -> None:
             f"expected finite activations, got NaN or infinity in {broken[0]!r} and {len(broken) - 1} more tensors: "
             "check the samples' scale (--scale, --offset) and the model's weights"
         )
+
+
+def run_samples(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[int]:
+    """Run the interpreter once per batch, yielding its number after each; raises CalibrationError."""
+    for number, feed in enumerate(feed_batches(interpreter, samples)):
+        for index, values in feed.items():
+            interpreter.set_tensor(index, values)
+        try:
+            interpreter.invoke()
+        except (ValueError, RuntimeError) as error:  # a token id beyond the embedding's table, for one
+            raise CalibrationError(
+                f"expected samples the model runs on, got one it refuses: {first_line(error)}. Check the samples' values"
+            ) from error
+        yield number
 
 
 def feed_batches(interpreter: Any, samples: Mapping[str, Array]) -> Iterator[dict[int, Array]]:
