@@ -9,7 +9,7 @@ from pathlib import Path
 import edgekit_device
 import pytest
 
-LINE_BUDGET = 2_600
+LINE_BUDGET = 6_500
 
 
 def test_public_names() -> None:
@@ -66,7 +66,7 @@ def test_importing_loads_no_runtime(
 
 def test_the_package_stays_small(root: Path) -> None:
     """A board's package is read before it is trusted: no module over 400 lines, all of it within the budget."""
-    lines = {path.name: len(path.read_text().splitlines()) for path in (root / "device/edgekit_device").glob("*.py")}
+    lines = {str(path): len(path.read_text().splitlines()) for path in (root / "device/edgekit_device").rglob("*.py")}
 
     assert max(lines.values()) <= 400, lines
     assert sum(lines.values()) <= LINE_BUDGET

@@ -13,27 +13,67 @@ from edgekit_device.report import (
     SCHEMA,
     AccuracyFacts,
     BoardFacts,
+    ConditionsFacts,
+    EnergyFacts,
     LatencyFacts,
     MemoryFacts,
     ModelFacts,
+    OperatorTime,
+    ProfileFacts,
     RuntimeFacts,
+    SessionFacts,
+    SustainedFacts,
+    TuningFacts,
+    TuningTrial,
     clean_text,
 )
 from edgekit_device.stats import summarize
 from hypothesis import given
 from hypothesis import strategies as st
 
+CONDITIONS = ConditionsFacts(
+    "ondemand", 1500.0, 1800.0, 48.3, "throttled", "under-voltage", 1.5, 0.25, ("firefox",), 512.0, 3.0
+)
 FULL = BenchmarkReport(
     id="a1",
     created="2025-01-01T00:00:00Z",
     model=ModelFacts("ab" * 32, 4321, "int8.tflite"),
-    runtime=RuntimeFacts("litert", "2.3.0", "xnnpack", 4),
-    latency=summarize([3_000_000, 1_000_000, 2_000_000], init_ns=5_000_000, first_ns=4_000_000, warmup_ns=[1, 3]),
+    runtime=RuntimeFacts("litert", "2.3.0", "edgetpu", 4, "libedgetpu.so.1", "device=usb:0"),
+    latency=dataclasses.replace(
+        summarize([3_000_000, 1_000_000, 2_000_000], init_ns=5_000_000, first_ns=4_000_000, warmup_ns=[1, 3]),
+        import_ms=300.0,
+        warmup_stable=True,
+        median_low_ms=1.5,
+        median_high_ms=2.5,
+        stop="narrow",
+    ),
     memory=MemoryFacts(12.5),
     board=BoardFacts(
-        "Raspberry Pi 4", "Cortex-A72", "aarch64", 4, "ondemand", 1500.0, 48.3, "none", 3792.0, "Linux", "3.9", "1"
+        "Raspberry Pi 4",
+        "Cortex-A72",
+        "aarch64",
+        4,
+        "ondemand",
+        1500.0,
+        48.3,
+        "none",
+        3792.0,
+        "Linux",
+        "3.9",
+        "1",
+        "0f" * 8,
+        "qemu-aarch64",
     ),
     accuracy=AccuracyFacts(0.9, 9, 10, "cd" * 32, "ef" * 32),
+    run="0a" * 8,
+    variant="int8",
+    before=CONDITIONS,
+    after=CONDITIONS,
+    session=SessionFacts("5e", 1, 2, (2.0, 2.1), 0.01),
+    sustained=SustainedFacts(120.0, (1.0, 2.0), (2.0, 3.0), (50.0, 80.0), (1500.0, 600.0), 1.5, "throttled"),
+    energy=EnergyFacts("ina219", 2.5, 4.5, 4.0),
+    profile=ProfileFacts("litert", 2.0, (OperatorTime(0, "CONV_2D", "conv", 1.5, 0.75),)),
+    tuning=TuningFacts((TuningTrial("litert", "2.3.0", "xnnpack", 4, 2.0), TuningTrial("tflite", error="crashed"))),
     notes=("a note",),
 )
 TEXTS = ["id", "created"]
@@ -51,18 +91,22 @@ def test_the_report_has_the_fields_that_others_read() -> None:
     raw = json.loads(FULL.to_json())
 
     assert set(raw) == {
-        "schema", "id", "created", "model", "runtime", "latency", "memory", "board", "accuracy", "notes"
+        "schema", "id", "created", "model", "runtime", "latency", "memory", "board", "accuracy", "run", "variant", "before",
+        "after", "session", "sustained", "energy", "profile", "tuning", "notes",
     }  # fmt: skip
     assert set(raw["model"]) == {"sha256", "size_bytes", "name"}
-    assert set(raw["runtime"]) == {"name", "version", "delegate", "threads"}
+    assert set(raw["runtime"]) == {
+        "name", "version", "delegate", "threads", "delegate_library", "delegate_options",
+    }  # fmt: skip
     assert set(raw["latency"]) == {
-        "count", "init_ms", "first_ms", "warmup_count", "warmup_mean_ms", "mean_ms", "median_ms", "std_ms", "min_ms",
+        "count", "import_ms", "init_ms", "first_ms", "warmup_count", "warmup_mean_ms", "warmup_stable",
+        "mean_ms", "median_ms", "median_low_ms", "median_high_ms", "stop", "std_ms", "min_ms",
         "max_ms", "p5_ms", "p90_ms", "p95_ms", "p99_ms", "samples_kind", "samples_ms",
     }  # fmt: skip
     assert set(raw["memory"]) == {"peak_rss_mb"}
     assert set(raw["board"]) == {
         "model", "cpu", "architecture", "cores", "governor", "frequency_mhz", "temperature_c", "throttling",
-        "memory_mb", "system", "python", "numpy",
+        "memory_mb", "system", "python", "numpy", "id", "emulator",
     }  # fmt: skip
     assert set(raw["accuracy"]) == {"accuracy", "correct", "count", "data_sha256", "outputs_sha256"}
 
@@ -88,10 +132,13 @@ def test_a_newer_schema_is_noted() -> None:
 @pytest.mark.parametrize("wrong", [None, [], {}, True, "x", {"a": 1}, 1e999, float("nan"), 10**400, [[]]], ids=repr)
 def test_values_of_a_wrong_kind_fall_back_to_the_default(wrong: Any) -> None:
     """Each field by itself: a wrong kind gives the field's default, and leaves the others as they came."""
-    for name in ("model", "runtime", "latency", "memory", "board", "accuracy"):
+    sections = [item.name for item in dataclasses.fields(FULL) if dataclasses.is_dataclass(getattr(FULL, item.name))]
+    for name in sections:
         record = getattr(FULL, name)
         for item in dataclasses.fields(record):
             if isinstance(wrong, str) and item.type == "str":
+                continue
+            if isinstance(wrong, bool) and item.type == "Optional[bool]":
                 continue
             raw = FULL.to_dict()
             raw[name][item.name] = wrong
