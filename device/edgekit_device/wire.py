@@ -24,7 +24,8 @@ def read_record(record: type[Record], raw: Mapping[str, Any]) -> Record:
     (texts at NOTES_CAP), and items of a wrong kind are left out of them.
     """
     values = {}
-    for name, (hint, default) in _fields(record).items():
+    kind: Any = record  # a type is hashable, whatever the checker thinks
+    for name, (hint, default) in _fields(kind).items():
         if name in raw:
             values[name] = _read(hint, raw[name], default)
     return record(**values)
