@@ -1,25 +1,30 @@
-"""Accuracy on the device: a small data file in, a count of right answers (and the outputs, for parity) out."""
+"""Accuracy on the device: a data file in, a count of right answers (and the outputs, for parity) out.
+
+Batch after batch: neither the data nor the outputs have to fit into the board's memory.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import read_npz, write_npz
+from .arrays import RowsFile, map_npz
 from .errors import DataError
 from .model import Model
 from .report import AccuracyFacts
-from .tasks import answers, predict_all
+from .tasks import answers, predict_batches
 
 __all__ = ["Samples", "measure_accuracy", "read_samples"]
 
 Array = npt.NDArray[Any]
-CAP_BYTES = 4 * 1024**3
+CAP_BYTES = 64 * 1024**3
+ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -50,25 +55,34 @@ def read_samples(path: str) -> Samples:
                 digest.update(block)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    arrays = read_npz(path)
+    arrays = map_npz(path)
     suffix = _suffix(path, arrays)
     inputs = {_input_name(name): value for name, value in arrays.items() if name.split(".")[0] == f"x{suffix}"}
     labels = arrays.get(f"y{suffix}")
     _check(path, inputs, labels)
-    return Samples(inputs, labels, digest.hexdigest())
+    return Samples(inputs, None if labels is None else np.array(labels), digest.hexdigest())
 
 
 def measure_accuracy(model: Model, samples: Samples, *, outputs_path: Optional[str] = None) -> AccuracyFacts:
-    """Run every sample; with ``outputs_path`` the float outputs are kept there as ``.npz`` (``output_0``, …)."""
-    outputs = predict_all(model, samples.inputs)
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(value).tobytes() for value in outputs)).hexdigest()
-    if outputs_path is not None:
-        write_npz(outputs_path, {f"output_{index}": value for index, value in enumerate(outputs)})
-    facts = AccuracyFacts(count=samples.count, data_sha256=samples.sha256, outputs_sha256=digest)
-    if samples.labels is None or samples.labels.ndim != 1 or samples.labels.dtype.kind not in "iu":
-        return facts
-    correct = int((answers(outputs[0]) == samples.labels).sum())
-    return AccuracyFacts(correct / samples.count, correct, samples.count, samples.sha256, digest)
+    """Run every sample; with ``outputs_path`` the float outputs are kept there as ``.npz`` (``output_0``, …).
+
+    ``outputs_sha256`` is over the outputs batch after batch: of one output, its very bytes.
+    """
+    labels = samples.labels
+    classes = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
+    digest, done, correct = hashlib.sha256(), 0, 0
+    with ExitStack() as stack:
+        kept = None if outputs_path is None else stack.enter_context(RowsFile(outputs_path))
+        for outputs in predict_batches(model, samples.inputs):
+            for value in outputs:
+                digest.update(np.ascontiguousarray(value).tobytes())
+            if kept is not None:
+                kept.append(outputs)
+            if classes is not None:
+                correct += int((answers(outputs[0]) == classes[done : done + len(outputs[0])]).sum())
+            done += len(outputs[0])
+    facts = AccuracyFacts(count=samples.count, data_sha256=samples.sha256, outputs_sha256=digest.hexdigest())
+    return facts if classes is None else replace(facts, accuracy=correct / samples.count, correct=correct)
 
 
 def _suffix(path: str, arrays: dict[str, Array]) -> str:
@@ -89,8 +103,12 @@ def _check(path: str, inputs: dict[str, Array], labels: Optional[Array]) -> None
     for name, value in inputs.items():
         if value.dtype.kind not in "fiub":
             raise DataError(f"expected numbers in {name!r} of {path}, got {value.dtype}")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind == "f" and not _finite(value):
             raise DataError(f"expected finite values in {name!r} of {path}, got NaN or infinity")
+
+
+def _finite(value: Array) -> bool:
+    return all(np.isfinite(value[at : at + ROWS]).all() for at in range(0, len(value), ROWS))
 
 
 def _input_name(key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -14,7 +14,9 @@ from .model import Model
 if TYPE_CHECKING:
     from .model import Array, Outputs
 
-__all__ = ["answers", "predict_all", "preprocess"]
+__all__ = ["answers", "predict_all", "predict_batches", "preprocess"]
+
+AT_ONCE = 256
 
 
 def preprocess(raw: Array, note: Mapping[str, Any]) -> Array:
@@ -31,24 +33,30 @@ def preprocess(raw: Array, note: Mapping[str, Any]) -> Array:
 
 
 def predict_all(
-    model: Model, inputs: Mapping[str, Array], *, note: Optional[Mapping[str, Any]] = None, at_once: int = 256
+    model: Model, inputs: Mapping[str, Array], *, note: Optional[Mapping[str, Any]] = None, at_once: int = AT_ONCE
 ) -> tuple[Array, ...]:
-    """Real-world float outputs for every row of raw ``inputs``, preprocessed as ``note`` or the model's own note says.
+    """Real-world float outputs for every row of raw ``inputs``: what ``predict_batches`` gives, put together."""
+    return tuple(np.concatenate(parts) for parts in zip(*predict_batches(model, inputs, note=note, at_once=at_once)))
+
+
+def predict_batches(
+    model: Model, inputs: Mapping[str, Array], *, note: Optional[Mapping[str, Any]] = None, at_once: int = AT_ONCE
+) -> Iterator[tuple[Array, ...]]:
+    """Real-world float outputs for ``at_once`` rows of raw ``inputs`` after the other, preprocessed as ``note`` or the
+    model's own note says: no more than these are held in memory.
 
     A single input is given by position whatever its name; several are matched to the model's signature by name.
     Raises DataError when they do not fit.
     """
     note = model.note if note is None else note
     rows = len(next(iter(inputs.values())))
-    pieces = []
     for at in range(0, rows, at_once):
         batch = {name: _real(preprocess(value[at : at + at_once], note)) for name, value in inputs.items()}
         try:
             result: Outputs = model.predict(next(iter(batch.values())) if len(batch) == 1 else batch)
         except InputError as error:
             raise DataError(f"the data does not fit {model.name}: {error}") from error
-        pieces.append(_as_tuple(result))
-    return tuple(np.concatenate(parts) for parts in zip(*pieces))
+        yield _as_tuple(result)
 
 
 def answers(scores: Array) -> Array:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import subprocess
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import edgekit_device.evaluation as module
 import numpy as np
 import pytest
 from edgekit_device import DataError, Model
-from edgekit_device.arrays import read_arrays, write_npy, write_npz
+from edgekit_device.arrays import RowsFile, map_npz, read_arrays, write_npy, write_npz
 from edgekit_device.embedded import append_note
 from edgekit_device.evaluation import measure_accuracy, read_samples
 from edgekit_device.tasks import answers, predict_all, preprocess
@@ -196,3 +199,67 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
         write_npy(str(path), np.array([lambda: None], object))
     assert np.array_equal(read_arrays(str(path)), np.ones(3))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_uncompressed_arrays_are_mapped_and_not_read(tmp_path: Path) -> None:
+    """Of every dtype and rank as numpy reads them; compressed and Fortran-ordered ones are read, to the same values."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        "x": draw.normal(size=(5, 3, 2)).astype("float32"),
+        "pixels": draw.integers(0, 256, (4, 7), dtype=np.uint8),
+        "y": np.arange(5, dtype=np.int16),
+    }
+    np.savez(tmp_path / "stored.npz", **arrays)
+    np.savez_compressed(tmp_path / "compressed.npz", **arrays)
+    np.savez(tmp_path / "fortran.npz", x=np.asfortranarray(arrays["pixels"]))
+    mapped, read = map_npz(str(tmp_path / "stored.npz")), map_npz(str(tmp_path / "compressed.npz"))
+
+    for name, value in arrays.items():
+        assert isinstance(mapped[name], np.memmap)
+        assert not isinstance(read[name], np.memmap)
+        assert mapped[name].dtype == value.dtype
+        assert np.array_equal(mapped[name], value)
+        assert np.array_equal(read[name], value)
+    assert np.array_equal(map_npz(str(tmp_path / "fortran.npz"))["x"], arrays["pixels"])
+
+
+def test_data_larger_than_the_memory_allowed_is_evaluated(
+    device_python: Path, clean_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """512 MB of samples through a process that may hold 400 MB of its own: mapped pages do not count as such."""
+    rows = 2_000_000
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
+        for name, dtype, shape in (("x", "<f4", (rows, 64)), ("y", "<i8", (rows,))):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, {"descr": dtype, "fortran_order": False, "shape": shape})
+                block = bytes(np.dtype(dtype).itemsize * int(np.prod(shape[1:])) * 20_000)
+                for _ in range(rows // 20_000):
+                    member.write(block)
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (400 << 20, 400 << 20))\n"
+        "from edgekit_device.evaluation import read_samples\n"
+        "samples = read_samples(sys.argv[1])\n"
+        "print(samples.count, int(samples.labels.sum()))\n"
+    )
+    done = subprocess.run(
+        [device_python, "-c", code, tmp_path / "samples.npz"],
+        capture_output=True, text=True, check=True, env=clean_environment, cwd="/",
+    )  # fmt: skip
+
+    assert done.stdout.split() == [str(rows), "0"]
+
+
+def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
+    """Two outputs in three batches make the file that numpy would have written at once; an error leaves nothing."""
+    first, second = floats(7, 3), np.arange(7, dtype=np.int64)
+    with RowsFile(str(tmp_path / "out.npz")) as rows:
+        for part in (slice(0, 3), slice(3, 6), slice(6, 7)):
+            rows.append((first[part], second[part]))
+    with np.load(tmp_path / "out.npz") as archive:
+        assert np.array_equal(archive["output_0"], first)
+        assert np.array_equal(archive["output_1"], second)
+    with suppress(KeyError), RowsFile(str(tmp_path / "none.npz")) as rows:
+        rows.append((first,))
+        raise KeyError
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.npz"]
