@@ -20,6 +20,8 @@ __all__ = [
     "Evaluation",
     "Failure",
     "Gate",
+    "LayerDifference",
+    "OutputParity",
     "Parity",
     "Variant",
     "from_dict",
@@ -92,11 +94,37 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class OutputParity:
+    """One output of the device beside the host's: the share of values equal to the bit, and the largest difference."""
+
+    name: str
+    identical: float
+    max_abs_diff: float
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """The first operator whose tensor differs: its position in the graph, its type, its Keras layer where that is known.
+
+    ``max_abs_diff`` is in real-world units, ``steps`` the same in steps of the tensor's quantization.
+    """
+
+    op: int
+    type: str
+    layer: str
+    tensor: str
+    identical: float
+    max_abs_diff: float
+    steps: float | None = None
+
+
+@dataclass(frozen=True)
 class Parity:
     """Outputs of the device beside those of the host for the same samples.
 
     ``identical`` is the share of output values equal to the bit, ``max_abs_diff`` in the output's real-world units,
-    ``same_answer`` the share of samples with the same largest output.
+    ``same_answer`` the share of samples with the same largest output; ``outputs`` says the same of each. Where they
+    differ ``first_difference`` is the layer where they part, as far as that could be found.
     """
 
     variant: str
@@ -105,6 +133,9 @@ class Parity:
     max_abs_diff: float
     same_answer: float | None = None
     model_sha256: str = ""
+    outputs: tuple[OutputParity, ...] = ()
+    first_difference: LayerDifference | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

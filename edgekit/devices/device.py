@@ -62,6 +62,15 @@ class Device:
             self.transport.get("outputs.npz", outputs)
         return report
 
+    def predict(self, model: Path, inputs: Path, outputs: Path, request: BenchRequest) -> None:
+        """Run ``model`` on the arrays of ``inputs`` (.npy, or .npz by signature name) there, with the runtime, delegate and
+        threads of ``request``; ``outputs`` gets an .npz with ``output_0``, …. Raises what ``bench`` raises."""
+        arguments = ["run", self.transport.put(model, model.name), "--input", self.transport.put(inputs, inputs.name)]
+        arguments += ["--output", "predicted.npz", "--json", *request.runtime_arguments]
+        completed = self.transport.run(arguments, deadline_s=request.deadline_s)
+        self._check_ended_well(completed, model.name, request.deadline_s)
+        self.transport.get("predicted.npz", outputs)
+
     def _check_ended_well(self, completed: Completed, model: str, deadline_s: float) -> None:
         tail = _telling_line(completed.stderr)
         if completed.timed_out:

@@ -39,8 +39,14 @@ class BenchRequest:
     @property
     def arguments(self) -> list[str]:
         """As options of ``edgekit-device bench``."""
-        options = {"threads": self.threads, "runtime": self.runtime, "runs": self.runs, "warmup": self.warmup}
-        return [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+        options = {"runs": self.runs, "warmup": self.warmup}
+        counts = [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+        return [*self.runtime_arguments, *counts]
+
+    @property
+    def runtime_arguments(self) -> list[str]:
+        """What runs the model, as options of every verb of ``edgekit-device`` that runs one."""
+        return ["--threads", str(self.threads), "--runtime", self.runtime]
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
