@@ -2,27 +2,37 @@
 
 DeviceRuntimeError
 ├── RuntimeMissingError     no TFLite runtime, or not the one asked for, is installed
+├── DelegateError           a delegate cannot be loaded, crashes, or takes over nothing it was asked to
 ├── ModelError              the file is no model, or the runtime will not load it
 │   └── ModelCrashError     loading or running it takes the whole process down
 ├── InputError              what was handed to ``predict`` does not fit the model
 ├── InferenceError          the runtime failed while running the model
 ├── DataError               the evaluation data cannot be read or does not fit
+├── OutboxError             the outbox is full, or cannot be read or written
+├── HubError                the hub cannot be reached, or refuses this board
 ├── ClosedError             the model was used after ``close()``
 └── ReportError             a report cannot be read
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from .accelerators import Finding
 
 __all__ = [
     "ClosedError",
     "DataError",
+    "DelegateError",
     "DeviceRuntimeError",
+    "HubError",
     "InferenceError",
     "InputError",
     "ModelCrashError",
     "ModelError",
+    "OutboxError",
     "ReportError",
     "RuntimeMissingError",
 ]
@@ -39,6 +49,20 @@ class DeviceRuntimeError(Exception):
 
 class RuntimeMissingError(DeviceRuntimeError):
     """No TFLite runtime, or not the one asked for, can be imported."""
+
+
+class DelegateError(DeviceRuntimeError):
+    """A delegate could not do what it was asked to.
+
+    ``findings`` says what is wrong with an accelerator, ``signal_name`` how the delegate killed its trial process.
+    """
+
+    def __init__(
+        self, message: str, *, findings: Sequence[Finding] = (), signal_name: Optional[str] = None
+    ) -> None:
+        super().__init__(message)
+        self.findings = tuple(findings)
+        self.signal_name = signal_name
 
 
 class ModelError(DeviceRuntimeError):
@@ -77,3 +101,11 @@ class ClosedError(DeviceRuntimeError):
 
 class ReportError(DeviceRuntimeError):
     """A report is not readable as one."""
+
+
+class OutboxError(DeviceRuntimeError):
+    """A report cannot be kept, found or removed."""
+
+
+class HubError(DeviceRuntimeError):
+    """Reports cannot be delivered to the hub; they stay in the outbox."""
