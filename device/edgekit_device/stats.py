@@ -7,19 +7,34 @@ from typing import Optional
 
 import numpy as np
 
+from .bootstrap import median_bounds, noise_floor, ratio_interval, unpaired_ratio_interval
 from .report import SAMPLES_CAP, LatencyFacts
 
-__all__ = ["median_interval", "summarize"]
+__all__ = [
+    "median_bounds",
+    "median_interval",
+    "noise_floor",
+    "ratio_interval",
+    "summarize",
+    "unpaired_ratio_interval",
+]
 
 
 def summarize(
     samples_ns: Sequence[int],
     *,
+    import_ns: Optional[int] = None,
     init_ns: Optional[int] = None,
     first_ns: Optional[int] = None,
     warmup_ns: Sequence[int] = (),
+    warmup_stable: Optional[bool] = None,
+    bounds_ns: Optional[tuple[float, float]] = None,
+    stop: str = "",
 ) -> LatencyFacts:
-    """Durations in nanoseconds as LatencyFacts in milliseconds; percentiles interpolate linearly between samples."""
+    """Durations in nanoseconds as LatencyFacts in milliseconds; percentiles interpolate linearly between samples.
+
+    ``bounds_ns`` is the interval of the median, from whoever knows which samples were neighbours.
+    """
     ms = np.asarray(samples_ns, np.float64) / 1e6
     if not ms.size:
         return LatencyFacts()
@@ -28,12 +43,16 @@ def summarize(
     kept = np.quantile(ms, np.linspace(0, 1, SAMPLES_CAP)) if sketched else ms
     return LatencyFacts(
         count=int(ms.size),
+        import_ms=_ms(import_ns),
         init_ms=_ms(init_ns),
         first_ms=_ms(first_ns),
         warmup_count=len(warmup_ns),
         warmup_mean_ms=float(np.mean(warmup_ns)) / 1e6 if len(warmup_ns) else None,
+        warmup_stable=warmup_stable,
         mean_ms=float(ms.mean()),
         median_ms=median,
+        median_low_ms=None if bounds_ns is None else min(median, bounds_ns[0] / 1e6),
+        median_high_ms=None if bounds_ns is None else max(median, bounds_ns[1] / 1e6),
         std_ms=float(ms.std()),
         min_ms=float(ms.min()),
         max_ms=float(ms.max()),
@@ -41,6 +60,7 @@ def summarize(
         p90_ms=p90,
         p95_ms=p95,
         p99_ms=p99,
+        stop=stop,
         samples_kind="sketch" if sketched else "all",
         samples_ms=tuple(round(float(value), 6) for value in kept),
     )
