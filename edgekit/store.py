@@ -1,6 +1,6 @@
 """The run folder: variants, evaluations and reports as files that are whole or absent.
 
-run.json             what this folder is
+run.json             what this folder is, and its id
 model.keras          the trained model, where edgekit trained one
 float.tflite         the one float model that every precision is made from
 variants/NAME.tflite, variants/NAME.json
@@ -9,6 +9,7 @@ recipes/NAME.toml    the recipe of a variant, whole: convert --recipe makes it a
 checkpoints/         of compressions that are not finished; techniques that recipes begin with alike are shared
 budget.json          the search for a variant that keeps its accuracy
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
+history/ID.json      every report that ever came, also those that another has replaced in reports/
 report.json, report.md, report.html
 """
 
@@ -28,16 +29,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekit_device import BenchmarkReport, ReportError
+from edgekit_device.outbox import is_report_id
 
 from .errors import StoreError, UsageError, suggest
 from .plain import plain_json
 from .records import Evaluation, Parity, Variant, from_dict, to_dict
 
-__all__ = ["FLOAT_FILE", "RunStore", "file_sha256", "is_run", "now", "write_atomically"]
+__all__ = ["FLOAT_FILE", "RunStore", "file_sha256", "is_run", "now", "read_json_file", "write_atomically"]
 
 FORMAT = 1
 FLOAT_FILE = "float.tflite"
-FOLDERS = ("variants", "evaluations", "reports", "parity", "models", "recipes")
+FOLDERS = ("variants", "evaluations", "reports", "parity", "models", "recipes", "history")
 CHECKPOINTS = "checkpoints"
 ASIDE_SUFFIX = ".part"
 JSON_CAP_BYTES = 64 * 1024 * 1024
@@ -68,7 +70,7 @@ class RunStore:
         except OSError as error:
             raise _store_error("make the run folder", path, error) from error
         if not known:
-            store.write_json("run.json", {"kind": "edgekit-run", "format": FORMAT, "created": now()})
+            store.write_json("run.json", {"kind": "edgekit-run", "format": FORMAT, "created": now(), "id": _new_id()})
         return store
 
     @classmethod
@@ -80,6 +82,16 @@ class RunStore:
                 f"expected a run folder (one with run.json), got {path}. Make one: edgekit convert … --out {path}"
             )
         return cls(path)
+
+    def run_id(self) -> str:
+        """What a board's report is told to belong to; a run made before there were ids gets one now."""
+        facts = self.read_facts("run.json")
+        known = facts.get("id")
+        if isinstance(known, str) and known:
+            return known
+        made = _new_id()
+        self.write_json("run.json", {**facts, "id": made})
+        return made
 
     # -- variants -----------------------------------------------------------------------------------------------
 
@@ -137,9 +149,37 @@ class RunStore:
             return None
         return found if data_sha256 in (None, found.data_sha256) else None
 
-    def save_report(self, name: str, report: BenchmarkReport, request: dict[str, Any] | None = None) -> None:
-        """Keep a report, with the request (device, threads, …) it answers."""
-        self.write_json(f"reports/{name}.json", {"request": request or {}, "report": report.to_dict()})
+    def save_report(
+        self, name: str, report: BenchmarkReport, request: dict[str, Any] | None = None, *, received: str = ""
+    ) -> None:
+        """Keep a report as the one that is shown of the variant ``name``, with the request (device, threads, …) it answers
+        and when it came (UTC, ISO 8601; now by default)."""
+        came = received or now()
+        self.write_json(
+            f"reports/{name}.json", {"request": request or {}, "received": came, "report": report.to_dict()}
+        )
+        self.keep_report(name, report, came)
+
+    def keep_report(self, name: str, report: BenchmarkReport, received: str) -> None:
+        """Remember a report without showing it; one without an id that can be a file's name is not remembered."""
+        if not is_report_id(report.id):
+            return
+        try:
+            (self.folder / "history").mkdir(exist_ok=True)
+        except OSError as error:
+            raise _store_error("make", self.folder / "history", error) from error
+        self.write_json(
+            f"history/{report.id}.json", {"variant": name, "received": received, "report": report.to_dict()}
+        )
+
+    def knows_report(self, report_id: str) -> bool:
+        """Whether a report with this id has come before, whichever is shown now."""
+        return is_report_id(report_id) and (self.folder / "history" / f"{report_id}.json").is_file()
+
+    def received(self, name: str) -> str:
+        """When the report that is shown of a variant came (UTC, ISO 8601); empty when there is none, or it is not known."""
+        came = self.read_facts(f"reports/{name}.json").get("received")
+        return came if isinstance(came, str) else ""
 
     def report(self, variant: Variant, request: dict[str, Any] | None = None) -> BenchmarkReport | None:
         """The report of exactly this file (answering exactly this request), or None."""
@@ -189,7 +229,7 @@ class RunStore:
 
     def read_json(self, relative: str) -> Any:
         """Read JSON under the run folder; None when it is missing, too large or damaged."""
-        return _read_json(self.folder / relative)
+        return read_json_file(self.folder / relative)
 
     def read_facts(self, relative: str) -> dict[str, Any]:
         """Read a JSON object under the run folder; an empty one where there is none."""
@@ -237,7 +277,7 @@ class RunStore:
 
 def is_run(folder: str | os.PathLike[str]) -> bool:
     """Whether ``folder`` is a run folder."""
-    raw = _read_json(Path(folder) / "run.json")
+    raw = read_json_file(Path(folder) / "run.json")
     return isinstance(raw, dict) and raw.get("kind") == "edgekit-run"
 
 
@@ -277,6 +317,10 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
 def _is_vacant(path: Path) -> bool:
     """Whether a folder is empty, but for what a run that was killed at its very start has made."""
     return all(
@@ -285,7 +329,8 @@ def _is_vacant(path: Path) -> bool:
     )
 
 
-def _read_json(path: Path) -> Any:
+def read_json_file(path: Path) -> Any:
+    """JSON of a file; None when it is missing, too large or damaged."""
     try:
         if path.stat().st_size > JSON_CAP_BYTES:
             return None
