@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Optional, Union
 
+from .emulation import find_emulator
 from .report import BoardFacts
 from .text import clean_text
 
@@ -22,21 +23,21 @@ def read_board(root: Union[str, Path] = "/") -> BoardFacts:
     """Facts of the board whose file system is at ``root``."""
     base = Path(root)
     cpufreq = base / "sys/devices/system/cpu/cpu0/cpufreq"
-    frequency_khz = _number(cpufreq / "scaling_cur_freq")
-    temperature = _number(base / "sys/class/thermal/thermal_zone0/temp")
+    frequency_khz = read_number(cpufreq / "scaling_cur_freq")
     return BoardFacts(
-        model=_text(base / "proc/device-tree/model") or _text(base / "sys/class/dmi/id/product_name"),
+        model=read_text(base / "proc/device-tree/model") or read_text(base / "sys/class/dmi/id/product_name"),
         cpu=_cpu_name(base),
         architecture=platform.machine(),
         cores=os.cpu_count() or 0,
-        governor=_text(cpufreq / "scaling_governor"),
+        governor=read_text(cpufreq / "scaling_governor"),
         frequency_mhz=None if frequency_khz is None else frequency_khz / 1e3,
-        temperature_c=None if temperature is None else temperature / 1e3,
-        throttling=_throttling(base),
+        temperature_c=cpu_temperature(base),
+        throttling=throttling(base)[0],
         memory_mb=_memory_mb(base),
-        system=clean_text(f"{platform.system()} {platform.release()}"),
+        system=cleanread_text(f"{platform.system()} {platform.release()}"),
         python=platform.python_version(),
         numpy=_numpy_version(),
+        emulator=find_emulator(),
     )
 
 
@@ -46,7 +47,7 @@ def peak_rss_mb(status: str = "/proc/self/status") -> Optional[float]:
     Linux carries ``ru_maxrss`` over fork and exec, so that a small process started by a large one would report the
     large one's peak: ``VmHWM`` belongs to this process alone, and is asked first.
     """
-    for line in _text(Path(status), cap=10_000, lines=True).splitlines():
+    for line in read_text(Path(status), cap=10_000, lines=True).splitlines():
         key, _, value = line.partition(":")
         if key == "VmHWM" and value.split()[:1] and value.split()[0].isdecimal():
             return int(value.split()[0]) / 1024
@@ -60,27 +61,17 @@ def peak_rss_mb(status: str = "/proc/self/status") -> Optional[float]:
     return float(peak) / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def _throttling(base: Path) -> str:
-    """What the Raspberry Pi's firmware says of its supply and heat now; empty where there is none to ask."""
-    word = _text(base / "sys/devices/platform/soc/soc:firmware/get_throttled")
-    try:
-        bits = int(word, 16)
-    except ValueError:
-        return ""
-    return ", ".join(name for bit, name in THROTTLE_BITS.items() if bits >> bit & 1) or "none"
-
-
 def _cpu_name(base: Path) -> str:
     wanted = ("model name", "Model", "Hardware")
     found: dict[str, str] = {}
-    for line in _text(base / "proc/cpuinfo", cap=100_000, lines=True).splitlines():
+    for line in read_text(base / "proc/cpuinfo", cap=100_000, lines=True).splitlines():
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), clean_text(value))
+        found.setdefault(key.strip(), cleanread_text(value))
     return next((found[key] for key in wanted if found.get(key)), "")
 
 
 def _memory_mb(base: Path) -> Optional[float]:
-    for line in _text(base / "proc/meminfo", cap=10_000, lines=True).splitlines():
+    for line in read_text(base / "proc/meminfo", cap=10_000, lines=True).splitlines():
         if line.startswith("MemTotal:"):
             digits = "".join(character for character in line if character.isdecimal())
             return int(digits) / 1024 if digits else None
@@ -91,20 +82,3 @@ def _numpy_version() -> str:
     import numpy
 
     return str(numpy.__version__)
-
-
-def _text(path: Path, cap: int = 200, lines: bool = False) -> str:
-    try:
-        with path.open("rb") as file:
-            text = file.read(cap).decode("utf-8", "replace").replace("\0", "")
-    except OSError:
-        return ""
-    return text if lines else clean_text(text)
-
-
-def _number(path: Path) -> Optional[float]:
-    try:
-        number = float(_text(path))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

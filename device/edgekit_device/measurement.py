@@ -12,6 +12,7 @@ from typing import Optional
 
 from ._runtime import load_runtime
 from .board import peak_rss_mb, read_board
+from .emulation import find_emulator, strip_times
 from .errors import InputError
 from .evaluation import Samples, measure_accuracy
 from .loading import ModelSource, check_threads, probe_model, read_model
@@ -52,12 +53,16 @@ def measure(
     are seeded random values within [-1, 1] (floats) or the dtype's range (integers), set once. ``runs`` is the exact
     number of timed inferences; by default at least 50 and one second (at most 20,000). ``warmup`` inferences, and at
     least 0.2 s of them (none for 0), come before and are kept apart, as is the first. The board is read right after
-    the last one: that is the temperature and the throttling of the figures.
+    the last one: that is the temperature and the throttling of the figures. On an emulated processor nothing is timed:
+    one run, and a report without times (``emulation``).
 
     Raises what Model raises; InputError for counts out of range.
     """
     _check_counts(runs, warmup)
     check_threads(threads)
+    emulator = find_emulator()
+    if emulator:  # its times are thrown away: one run is enough
+        runs, warmup = 1, 0
     chosen = load_runtime(runtime)  # importing it is no part of loading a model, and neither is the trial
     if probe:
         content, name = read_model(model)
@@ -76,7 +81,7 @@ def measure(
         accuracy = AccuracyFacts()
         if samples is not None:
             accuracy = measure_accuracy(loaded, samples, outputs_path=outputs_path)
-        return BenchmarkReport(
+        report = BenchmarkReport(
             id=uuid.uuid4().hex,
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             model=ModelFacts(loaded.sha256, loaded.size_bytes, os.path.basename(loaded.name)),
@@ -86,6 +91,7 @@ def measure(
             board=board,
             accuracy=accuracy,
         )
+        return strip_times(report, emulator)
 
 
 def _check_counts(runs: Optional[int], warmup: int) -> None:

@@ -51,8 +51,12 @@ def _bench(arguments: argparse.Namespace) -> None:
     used = f"{runtime.name} {runtime.version}, delegate {runtime.delegate or 'unknown'}"
     print(f"{report.model.name}: {used}, {runtime.threads} thread(s)")
     for label in ("init", "first", "median", "mean", "std", "min", "max", "p5", "p90", "p95", "p99"):
-        print(f"  {label:8} {getattr(latency, label + '_ms'):.4g} ms")
-    print(f"  {'runs':8} {latency.count}")
+        if getattr(latency, label + "_ms") is not None:
+            print(f"  {label:8} {getattr(latency, label + '_ms'):.4g} ms")
+    if latency.count:
+        print(f"  {'runs':8} {latency.count}")
+    for note in report.notes:
+        print(f"  {'note':8} {note}")
     if report.memory.peak_rss_mb is not None:
         print(f"  {'peak':8} {report.memory.peak_rss_mb:.1f} MiB resident")
     if report.accuracy.accuracy is not None:
