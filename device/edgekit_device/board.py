@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
+import hmac
 import os
 import platform
 import sys
@@ -11,12 +12,14 @@ from typing import Optional, Union
 
 from .emulation import find_emulator
 from .report import BoardFacts
+from .sensors import cpu_temperature, read_number, read_text, throttling
 from .text import clean_text
 
-__all__ = ["peak_rss_mb", "read_board"]
+__all__ = ["board_id", "peak_rss_mb", "read_board"]
 
-# Bits of the Raspberry Pi firmware's get_throttled word (raspberrypi.com/documentation/computers/os.html#get_throttled).
-THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+MACHINE_IDS = ("etc/machine-id", "var/lib/dbus/machine-id")
+ID_PURPOSE = b"edgekit-device board"
+ID_DIGITS = 32
 
 
 def read_board(root: Union[str, Path] = "/") -> BoardFacts:
@@ -34,11 +37,24 @@ def read_board(root: Union[str, Path] = "/") -> BoardFacts:
         temperature_c=cpu_temperature(base),
         throttling=throttling(base)[0],
         memory_mb=_memory_mb(base),
-        system=cleanread_text(f"{platform.system()} {platform.release()}"),
+        system=clean_text(f"{platform.system()} {platform.release()}"),
         python=platform.python_version(),
         numpy=_numpy_version(),
+        id=board_id(base),
         emulator=find_emulator(),
     )
+
+
+def board_id(root: Union[str, Path] = "/") -> str:
+    """A number that is this system's own, and no other's; empty where the system has none.
+
+    It is a keyed hash of the machine id, which is confidential and must not leave the board as it is (man 5 machine-id).
+    """
+    told = (read_text(Path(root) / name).lower() for name in MACHINE_IDS)
+    for text in told:
+        if len(text) == ID_DIGITS and all(digit in "0123456789abcdef" for digit in text):
+            return hmac.new(bytes.fromhex(text), ID_PURPOSE, hashlib.sha256).hexdigest()[:ID_DIGITS]
+    return ""
 
 
 def peak_rss_mb(status: str = "/proc/self/status") -> Optional[float]:
@@ -66,7 +82,7 @@ def _cpu_name(base: Path) -> str:
     found: dict[str, str] = {}
     for line in read_text(base / "proc/cpuinfo", cap=100_000, lines=True).splitlines():
         key, _, value = line.partition(":")
-        found.setdefault(key.strip(), cleanread_text(value))
+        found.setdefault(key.strip(), clean_text(value))
     return next((found[key] for key in wanted if found.get(key)), "")
 
 

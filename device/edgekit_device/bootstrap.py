@@ -39,7 +39,7 @@ def median_bounds(blocks: Sequence[Sequence[float]], *, confidence: float = 0.95
     kept = min(VALUES_OF_A_BLOCK, max(1, sorted(len(block) for block in blocks)[len(blocks) // 2]))
     at = (np.arange(kept) + 0.5) / kept
     values = np.array([np.quantile(np.asarray(block, np.float64), at) for block in blocks])
-    drawn = _drawn_medians(values, _resamples(len(blocks), DRAWS, np.random.default_rng(seed)))
+    drawn = _drawn_medians(values, np.random.default_rng(seed))
     return _widened(float(np.median(values)), drawn, len(blocks), confidence)
 
 
@@ -56,7 +56,7 @@ def ratio_interval(
     if pairs < LEAST_BLOCKS or min(first.min(), second.min()) <= 0:
         return None
     logs = np.log(second / first)
-    drawn = np.median(logs[_resamples(pairs, DRAWS, np.random.default_rng(seed))], axis=1)
+    drawn = _drawn_medians(logs[:, None], np.random.default_rng(seed))
     return _exponents(_widened(float(np.median(logs)), drawn, pairs, confidence))
 
 
@@ -72,7 +72,7 @@ def unpaired_ratio_interval(
         return None
     rng = np.random.default_rng(seed)
     logs = [np.log(np.asarray(series, np.float64)) for series in (a, b)]
-    first, second = (np.median(series[_resamples(len(series), DRAWS, rng)], axis=1) for series in logs)
+    first, second = (_drawn_medians(series[:, None], rng) for series in logs)
     centre = float(np.median(logs[1]) - np.median(logs[0]))
     return _exponents(_widened(centre, second - first, shorter, confidence))
 
@@ -86,13 +86,14 @@ def noise_floor(block_medians: Sequence[float], *, seed: int = 0) -> Optional[fl
     return None if bounds is None else max(1 - bounds[0], bounds[1] - 1)
 
 
-def _resamples(count: int, draws: int, rng: np.random.Generator) -> Array:
-    """Indices of shape (draws, count): runs of neighbours, of geometric length, that wrap around at the end."""
-    fresh = rng.random((draws, count)) < 1 / _run(count)
+def _resamples(count: int, rng: np.random.Generator) -> Array:
+    """Indices of shape (DRAWS_AT_ONCE, count): runs of neighbours, of geometric length, that wrap around at the end."""
+    shape = (DRAWS_AT_ONCE, count)
+    fresh = rng.random(shape) < 1 / _run(count)
     fresh[:, 0] = True
     position = np.arange(count)
     since = np.maximum.accumulate(np.where(fresh, position, 0), axis=1)
-    starts = np.take_along_axis(rng.integers(0, count, (draws, count)), since, axis=1)
+    starts = np.take_along_axis(rng.integers(0, count, shape), since, axis=1)
     return np.asarray((starts + position - since) % count)
 
 
@@ -100,17 +101,17 @@ def _run(count: int) -> float:
     return float(RUN * count ** (1 / 3))
 
 
-def _drawn_medians(values: Array, draws: Array) -> Array:
-    """The median of ``values[draw]`` for every draw: as weights over the values sorted once."""
+def _drawn_medians(values: Array, rng: np.random.Generator) -> Array:
+    """The medians of DRAWS resamples of the rows of ``values``: as weights over the values sorted once."""
     blocks, kept = values.shape
     order = np.argsort(values, axis=None)
-    block_of = order // kept
+    block_of, ascending = order // kept, values.reshape(-1)[order]
     found = []
-    for at in range(0, len(draws), DRAWS_AT_ONCE):
-        part = draws[at : at + DRAWS_AT_ONCE]
-        weights = np.stack([np.bincount(draw, minlength=blocks) for draw in part])[:, block_of]
-        middle = (np.cumsum(weights, axis=1) * 2 < blocks * kept).sum(axis=1)
-        found.append(values.reshape(-1)[order[middle]])
+    for _ in range(DRAWS // DRAWS_AT_ONCE):
+        chosen = [np.bincount(draw, minlength=blocks) for draw in _resamples(blocks, rng)]
+        twice = 2 * np.cumsum(np.stack(chosen)[:, block_of], axis=1)
+        lower, upper = (twice < blocks * kept).sum(axis=1), (twice <= blocks * kept).sum(axis=1)
+        found.append((ascending[lower] + ascending[upper]) / 2)
     return np.concatenate(found)
 
 
