@@ -8,6 +8,7 @@ DeviceRuntimeError
 ├── InputError              what was handed to ``predict`` does not fit the model
 ├── InferenceError          the runtime failed while running the model
 ├── DataError               the evaluation data cannot be read or does not fit
+├── SourceError             a camera, a video or sound to stream from cannot be opened, or fails
 ├── OutboxError             the outbox is full, or cannot be read or written
 ├── HubError                the hub cannot be reached, or refuses this board
 ├── ClosedError             the model was used after ``close()``
@@ -35,6 +36,7 @@ __all__ = [
     "OutboxError",
     "ReportError",
     "RuntimeMissingError",
+    "SourceError",
 ]
 
 
@@ -93,6 +95,10 @@ class DataError(DeviceRuntimeError):
     """Evaluation data is missing, unreadable or does not fit the model."""
 
     exit_code = 2
+
+
+class SourceError(DeviceRuntimeError):
+    """Nothing can be streamed from where the frames should come from."""
 
 
 class ClosedError(DeviceRuntimeError):
