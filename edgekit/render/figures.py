@@ -28,6 +28,7 @@ __all__ = [
     "ratio",
     "size",
     "size_unit",
+    "slowdown",
     "ticks",
 ]
 
@@ -99,6 +100,16 @@ def change(faster: float | None) -> str:
     if ratio(faster) == f"1.0{TIMES}" or ratio(1 / faster) == f"1.0{TIMES}":
         return "as fast"
     return f"{ratio(faster)} faster" if faster > 1 else f"{ratio(1 / faster)} slower"
+
+
+def slowdown(factor: float | None) -> str:
+    """A latency over another as a signed change in per cent, as in "+3.2 %"; from three times on as a factor."""
+    if factor is None or not math.isfinite(factor) or factor <= 0:
+        return MISSING
+    if factor >= 3:
+        return ratio(factor)
+    value = 100 * (factor - 1)
+    return f"{value:+.1f} %".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", MINUS)
 
 
 def count(value: float | None) -> str:
