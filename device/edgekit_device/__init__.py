@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import (
     ClosedError,
     DataError,
+    DelegateError,
     DeviceRuntimeError,
     InferenceError,
     InputError,
@@ -28,6 +29,7 @@ __all__ = [
     "BenchmarkReport",
     "ClosedError",
     "DataError",
+    "DelegateError",
     "DeviceRuntimeError",
     "InferenceError",
     "InputError",

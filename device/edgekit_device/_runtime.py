@@ -15,11 +15,13 @@ __all__ = ["RUNTIMES", "Runtime", "installed_runtimes", "load_runtime", "transla
 
 
 class Runtime(NamedTuple):
-    """A loaded runtime: its short name, its version, and what makes an interpreter of ``model_content``."""
+    """A loaded runtime: its short name, its version, what makes an interpreter of ``model_content``, and the module it is
+    in, which also loads delegates."""
 
     name: str
     version: str
     interpreter: Callable[..., Any]
+    module: Any = None
 
 
 class _Candidate(NamedTuple):
@@ -85,7 +87,7 @@ def _load(name: str) -> Runtime:
         raise RuntimeMissingError(f"the {name} runtime is not installed. Install it: {candidate.install}") from error
     except Exception as error:  # an extension module built for another numpy or libc fails in many ways
         raise _broken(name, error) from error
-    return Runtime(name, _version(candidate), _quietly(interpreter) if name == "tf" else interpreter)
+    return Runtime(name, _version(candidate), _quietly(interpreter) if name == "tf" else interpreter, module)
 
 
 def _quietly(interpreter: Callable[..., Any]) -> Callable[..., Any]:

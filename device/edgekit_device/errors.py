@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
-    from .accelerators import Finding
+    from .accelerators.finding import Finding
 
 __all__ = [
     "ClosedError",
@@ -59,9 +59,7 @@ class DelegateError(DeviceRuntimeError):
     ``findings`` says what is wrong with an accelerator, ``signal_name`` how the delegate killed its trial process.
     """
 
-    def __init__(
-        self, message: str, *, findings: Sequence[Finding] = (), signal_name: Optional[str] = None
-    ) -> None:
+    def __init__(self, message: str, *, findings: Sequence[Finding] = (), signal_name: Optional[str] = None) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
         self.signal_name = signal_name
@@ -114,4 +112,9 @@ class OutboxError(DeviceRuntimeError):
 
 
 class HubError(DeviceRuntimeError):
-    """Reports cannot be delivered to the hub; they stay in the outbox."""
+    """A hub does not do what it was asked. ``passes`` when trying again may help, at the earliest in ``wait_s`` seconds."""
+
+    def __init__(self, message: str, *, passes: bool = False, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.passes = passes
+        self.wait_s = wait_s

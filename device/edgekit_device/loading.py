@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from ._runtime import Runtime, translate
-from .errors import InputError, ModelError
+from .delegates import AUTO, DelegateRequest, delegate_options, reopened_options
+from .errors import DelegateError, InputError, ModelError
 from .flatbuffer import verify
 from .probe import probe
 from .tensors import random_input, read_spec
@@ -15,11 +16,13 @@ from .text import clean_text
 __all__ = [
     "RUNTIME_FAILURES",
     "ModelSource",
+    "Opened",
     "check_threads",
     "open_interpreter",
     "probe_model",
     "read_model",
     "resize_interpreter",
+    "run_once",
 ]
 
 ModelSource = Union[str, os.PathLike[str], bytes]
@@ -56,14 +59,56 @@ def check_threads(threads: int) -> None:
         raise InputError(f"expected threads (--threads) as a whole number from 1 to 256, got {threads!r}")
 
 
-def open_interpreter(runtime: Runtime, content: bytes, threads: int, name: str) -> Any:
-    """An interpreter with its tensors allocated; raises ModelError where the runtime refuses."""
+class Opened(NamedTuple):
+    """An interpreter with its tensors allocated, and what took operators over: ``edgetpu``, ``external``, ``xnnpack``,
+    ``flex``, ``none``; empty where the runtime does not tell."""
+
+    interpreter: Any
+    delegate: str
+
+
+def open_interpreter(
+    runtime: Runtime, content: bytes, threads: int, name: str, delegate: DelegateRequest = AUTO
+) -> Opened:
+    """Make an interpreter and allocate its tensors.
+
+    Raises ModelError where the runtime refuses, DelegateError where a library that was tried before refuses now, or where
+    XNNPACK was asked for and takes over nothing.
+    """
     try:
-        interpreter = runtime.interpreter(model_content=content, num_threads=threads)
+        options = reopened_options(runtime, delegate)
+    except (*RUNTIME_FAILURES, OSError, AttributeError) as error:
+        raise translate(error, DelegateError, f"{delegate.library} cannot be loaded for {name}") from error
+    try:
+        interpreter = runtime.interpreter(model_content=content, num_threads=threads, **options)
+        # What the runtime applies by itself comes with the allocation: what is there before is the library's.
+        claimed = delegate.loads_code and "DELEGATE" in _operators(interpreter)
         interpreter.allocate_tensors()
     except RUNTIME_FAILURES as error:
         raise translate(error, ModelError, f"{runtime.name} cannot load {name}") from error
-    return interpreter
+    taken = delegate.kind if claimed else _taken_over(interpreter)
+    if delegate.kind == "xnnpack" and taken not in ("xnnpack", ""):
+        raise DelegateError(
+            f"expected XNNPACK to take over operators of {name}, and {runtime.name} {runtime.version} gave it none: it has no "
+            "kernels for these operators or this precision. Run it with --delegate auto, or with another --runtime"
+        )
+    return Opened(interpreter, taken)
+
+
+def _operators(interpreter: Any) -> set[str]:
+    """Types of the operators of the graph as it is now; empty where a runtime lacks this private call."""
+    try:
+        return {str(operator["op_name"]) for operator in interpreter._get_ops_details()}
+    except (AttributeError, KeyError, TypeError):
+        return set()
+
+
+def _taken_over(interpreter: Any) -> str:
+    """What a runtime applied by itself: it calls every delegate DELEGATE, and these two are all that there are."""
+    names = _operators(interpreter)
+    if "DELEGATE" not in names:
+        return "none" if names else ""
+    return "flex" if any(name.startswith("Flex") for name in names) else "xnnpack"
 
 
 def resize_interpreter(interpreter: Any, batch: int) -> None:
@@ -71,20 +116,28 @@ def resize_interpreter(interpreter: Any, batch: int) -> None:
     for spec in (read_spec(raw) for raw in interpreter.get_input_details()):
         interpreter.resize_tensor_input(spec.index, [batch, *spec.shape[1:]])
     interpreter.allocate_tensors()
-    _run_once(interpreter)
+    run_once(interpreter)
     rows = {tuple(interpreter.get_tensor(raw["index"]).shape)[:1] for raw in interpreter.get_output_details()}
     if rows != {(batch,)}:
         raise ValueError(f"expected {batch} rows in every output, got {rows}")
 
 
-def _run_once(interpreter: Any) -> None:
+def run_once(interpreter: Any) -> None:
     """Run on seeded random inputs: what lies in a tensor nobody has set may be no valid token."""
     for spec in (read_spec(raw) for raw in interpreter.get_input_details()):
         interpreter.set_tensor(spec.index, random_input(spec))
     interpreter.invoke()
 
 
-def probe_model(runtime: Runtime, content: bytes, threads: int, name: str, *, batch: Optional[int] = None) -> None:
+def probe_model(
+    runtime: Runtime,
+    content: bytes,
+    threads: int,
+    name: str,
+    *,
+    batch: Optional[int] = None,
+    delegate: DelegateRequest = AUTO,
+) -> None:
     """Load, run (and resize to ``batch``) in a child process first.
 
     Raises ModelError where the runtime refuses and ModelCrashError where it takes the child down. The child frees the
@@ -92,9 +145,10 @@ def probe_model(runtime: Runtime, content: bytes, threads: int, name: str, *, ba
     """
 
     def load_and_run() -> None:
-        interpreter = runtime.interpreter(model_content=content, num_threads=threads)
+        options = delegate_options(runtime, delegate)
+        interpreter = runtime.interpreter(model_content=content, num_threads=threads, **options)
         interpreter.allocate_tensors()
-        _run_once(interpreter)
+        run_once(interpreter)
         for raw in interpreter.get_output_details():
             interpreter.get_tensor(raw["index"])
         interpreter.get_signature_list()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from ._runtime import load_runtime, translate
+from .delegates import choose_delegate, parse_delegate
 from .embedded import read_note
 from .errors import ClosedError, DeviceRuntimeError, InferenceError, InputError, ModelError
 from .loading import (
@@ -43,7 +44,10 @@ LARGEST_BATCH = 64
 class Model:
     """A model ready to run.
 
-    ``model`` is a path or the bytes of a .tflite. ``runtime`` is ``auto``, ``litert``, ``tflite`` or ``tf``.
+    ``model`` is a path or the bytes of a .tflite. ``runtime`` is ``auto``, ``litert``, ``tflite`` or ``tf``. ``delegate`` is
+    ``auto`` (what the runtime does by itself, and the Edge TPU for a model compiled for one), ``none``, ``xnnpack``,
+    ``edgetpu``, ``edgetpu:usb:0``, ``external:PATH.so`` … (``parse_delegate`` has all forms). A delegate's library is always
+    tried with this model in a child process first: a mismatched one kills the process that loads it.
     ``probe=True`` loads and runs the model once in a child process first, so that a file that would kill the process
     raises ModelCrashError instead; pass False for files you made yourself, to save that second load. It is a trial,
     not a proof: a damaged file may pass it and still crash later. Run files you do not trust in a process of their
@@ -51,7 +55,7 @@ class Model:
 
     ``predict`` may be called from several threads: calls wait for each other.
 
-    Raises ModelError, ModelCrashError, RuntimeMissingError, InputError (threads below 1).
+    Raises ModelError, ModelCrashError, RuntimeMissingError, DelegateError, InputError (threads below 1, an unknown delegate).
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -67,18 +71,25 @@ class Model:
         *,
         threads: int = 1,
         runtime: str = "auto",
+        delegate: str = "auto",
         probe: bool = True,
     ) -> None:
         check_threads(threads)
+        asked = parse_delegate(delegate)
         self._content, self.name = read_model(model)
+        self._delegate = choose_delegate(asked, self._content, self.name)
         self._threads = threads
         self._probing = probe
         self._runtime = load_runtime(runtime)
         self._lock = threading.Lock()
         self._resizable: Optional[bool] = None
         self._named: dict[Optional[str], tuple[dict[str, int], dict[str, int]]] = {}
-        if probe:
-            probe_model(self._runtime, self._content, threads, self.name)
+        if self._delegate.loads_code:
+            from .trial import try_delegate  # most models need none of it
+
+            try_delegate(self._runtime, self._content, threads, self.name, self._delegate)
+        elif probe:
+            probe_model(self._runtime, self._content, threads, self.name, delegate=self._delegate)
         self._load()
         self._native_batch = self.batch
         self._batched = self.batch > 0 and all(s.shape and s.shape[0] == self.batch for s in self.inputs)
@@ -90,7 +101,8 @@ class Model:
         """Name and version of the runtime, the delegate that took over operators, and the threads."""
         from .report import RuntimeFacts
 
-        return RuntimeFacts(self._runtime.name, self._runtime.version, self._delegate(), self._threads)
+        facts = self._delegate.library, self._delegate.options_text
+        return RuntimeFacts(self._runtime.name, self._runtime.version, self._taken_over, self._threads, *facts)
 
     @property
     def note(self) -> dict[str, Any]:
@@ -207,9 +219,10 @@ class Model:
     # -- inside: loading ----------------------------------------------------------------------------------------
 
     def _load(self) -> None:
-        interpreter = open_interpreter(self._runtime, self._content, self._threads, self.name)
+        opened = open_interpreter(self._runtime, self._content, self._threads, self.name, self._delegate)
+        self._taken_over = opened.delegate
         try:
-            self._adopt(interpreter)
+            self._adopt(opened.interpreter)
         except RUNTIME_FAILURES as error:
             raise translate(error, ModelError, f"{self._runtime.name} cannot describe {self.name}") from error
 
@@ -243,7 +256,9 @@ class Model:
             return False
         try:
             if self._probing and self._resizable is None:
-                probe_model(self._runtime, self._content, self._threads, self.name, batch=batch)
+                probe_model(
+                    self._runtime, self._content, self._threads, self.name, batch=batch, delegate=self._delegate
+                )
             resize_interpreter(self._interpreter, batch)
             self._adopt(self._interpreter)
             self._resizable = True
@@ -368,17 +383,6 @@ class Model:
             return tuple(self._interpreter.get_tensor(spec.index) for spec in self.outputs)
         except RUNTIME_FAILURES as error:
             raise self._failed(error) from error
-
-    def _delegate(self) -> str:
-        """The delegate that took over operators: ``xnnpack``, ``flex``, ``none``; empty where nobody tells."""
-        try:
-            names = {str(operator["op_name"]) for operator in self._interpreter._get_ops_details()}
-        except Exception:  # a private call of the runtime: absent in some versions, and after close()
-            return ""
-        if "DELEGATE" not in names:
-            return "none"
-        # The runtimes call every delegate DELEGATE; these two are all that they apply by themselves.
-        return "flex" if any(name.startswith("Flex") for name in names) else "xnnpack"
 
     def _ensure_open(self) -> None:
         if self._interpreter is None:

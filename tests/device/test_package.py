@@ -15,8 +15,8 @@ LINE_BUDGET = 6_500
 def test_public_names() -> None:
     """A name added here is a promise."""
     assert edgekit_device.__all__ == [
-        "BenchmarkReport", "ClosedError", "DataError", "DeviceRuntimeError", "InferenceError", "InputError", "Model",
-        "ModelCrashError", "ModelError", "ReportError", "RuntimeMissingError", "TensorSpec", "__version__", "measure",
+        "BenchmarkReport", "ClosedError", "DataError", "DelegateError", "DeviceRuntimeError", "InferenceError", "InputError",
+        "Model", "ModelCrashError", "ModelError", "ReportError", "RuntimeMissingError", "TensorSpec", "__version__", "measure",
     ]  # fmt: skip
     assert all(getattr(edgekit_device, name) is not None for name in edgekit_device.__all__)
     assert callable(edgekit_device.measure)
@@ -52,6 +52,9 @@ def test_importing_loads_no_runtime(
         ours = {name.partition(".")[2] for name in loaded if name.startswith("edgekit_device.")}
         assert ours == {
             "_runtime",
+            "accelerators",
+            "accelerators.compiled",
+            "delegates",
             "embedded",
             "errors",
             "flatbuffer",

@@ -53,7 +53,9 @@ def _model_rows(model: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
-    with Model(arguments.model, threads=arguments.threads, runtime=arguments.runtime, probe=False) as model:
+    with Model(
+        arguments.model, threads=arguments.threads, runtime=arguments.runtime, delegate=arguments.delegate, probe=False
+    ) as model:
         described = {
             side: [
                 {"name": s.name, "dtype": str(s.dtype), "shape": s.shape, "scale": s.scale, "zero_point": s.zero_point}

@@ -21,6 +21,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """``--runtime`` and ``--threads``."""
+    """``--runtime``, ``--threads`` and ``--delegate``."""
     parser.add_argument("--runtime", choices=["auto", *RUNTIMES], default="auto", help="default: the first installed")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the runtime (default 1)")
+    parser.add_argument(
+        "--delegate",
+        default="auto",
+        metavar="D",
+        help="auto (default), none (plain kernels), xnnpack, edgetpu, edgetpu:usb:0, edgetpu:pci:0 (options behind it: "
+        "'edgetpu:usb:0;performance=Medium'), or external:PATH.so",
+    )

@@ -32,7 +32,9 @@ def _run(arguments: argparse.Namespace) -> None:
     from ..arrays import read_arrays
     from ..tensors import random_input
 
-    with Model(arguments.model, threads=arguments.threads, runtime=arguments.runtime, probe=False) as model:
+    with Model(
+        arguments.model, threads=arguments.threads, runtime=arguments.runtime, delegate=arguments.delegate, probe=False
+    ) as model:
         values: Any = read_arrays(arguments.input) if arguments.input else [random_input(s) for s in model.inputs]
         result = model.predict(values)
         names = [spec.name for spec in model.outputs]
