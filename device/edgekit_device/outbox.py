@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from .durable import ASIDE_SUFFIX, append_durably, flush_folder, is_torn, make_folder, move_durably, write_durably
 from .errors import OutboxError
 from .report import BenchmarkReport
 from .text import clean_text
@@ -39,7 +40,6 @@ MOST_DAMAGED = 20
 LOCK_WAIT_S = 30.0
 LOOK_EVERY_S = 0.01
 NAME = re.compile(r"(\d{12})-([A-Za-z0-9_-]{1,64})\.json")
-ASIDE_SUFFIX = ".part"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Outbox:
                 return None
             self._check_room(entries, len(content))
             last = max((*(entry.sequence for entry in entries), *delivered.values()), default=0)
-            return _write(self.folder / f"{last + 1:012d}-{report.id}.json", content)
+            return write_durably(self.folder / f"{last + 1:012d}-{report.id}.json", content)
 
     def waiting(self) -> list[Entry]:
         """What waits to be delivered, oldest first."""
@@ -132,17 +132,17 @@ class Outbox:
         self._set_aside(entry)
         return None
 
-    def drain(self, most: Optional[int] = None, most_bytes: Optional[int] = None) -> Iterator[tuple[str, str]]:
+    def drain(
+        self, most: Optional[int] = None, most_bytes: Optional[int] = None, *, with_rejected: bool = True
+    ) -> Iterator[tuple[str, str]]:
         """Ids and reports (one line of JSON each), waiting and then rejected, oldest first; none is removed.
 
         At most ``most``, and no more than ``most_bytes`` of text in all, but always one.
         """
         given = used = 0
-        for entry in (*self.waiting(), *self.rejected()):
-            if given and (
-                (most is not None and given >= most)
-                or (most_bytes is not None and used + entry.size_bytes > most_bytes)
-            ):
+        for entry in (*self.waiting(), *(self.rejected() if with_rejected else ())):
+            full = most_bytes is not None and used + entry.size_bytes > most_bytes
+            if given and (full or (most is not None and given >= most)):
                 return
             line = self.read(entry)
             if line is not None:
@@ -165,9 +165,11 @@ class Outbox:
             if entry is None:
                 return
             folder = self.folder / "rejected"
-            _make(folder)
-            _write((folder / entry.path.name).with_suffix(".reason.txt"), (clean_text(reason, 1000) + "\n").encode())
-            _move(entry.path, folder)
+            make_folder(folder)
+            write_durably(
+                (folder / entry.path.name).with_suffix(".reason.txt"), (clean_text(reason, 1000) + "\n").encode()
+            )
+            move_durably(entry.path, folder)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -223,9 +225,9 @@ class Outbox:
         try:
             if len(known) + len(lines) > 2 * MOST_ACKNOWLEDGED:
                 kept = [f"{number:012d} {name}\n" for name, number in list(known.items())[-MOST_ACKNOWLEDGED:]]
-                _write(path, "".join([*kept, *lines]).encode())
+                write_durably(path, "".join([*kept, *lines]).encode())
             else:
-                _append(path, "".join(["\n" if _is_torn(path) else "", *lines]).encode())
+                append_durably(path, "".join(["\n" if is_torn(path) else "", *lines]).encode())
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # what frees a full disk must work on a full disk
                 raise
@@ -239,14 +241,14 @@ class Outbox:
                 entry.path.with_suffix(".reason.txt").unlink()
             folders.add(entry.path.parent)
         for folder in folders:
-            _flush_folder(folder)
+            flush_folder(folder)
 
     def _set_aside(self, entry: Entry) -> None:
         with self._held("set a damaged report aside in"):
             folder = self.folder / "damaged"
-            _make(folder)
+            make_folder(folder)
             with contextlib.suppress(FileNotFoundError):
-                _move(entry.path, folder)
+                move_durably(entry.path, folder)
             for old in sorted(folder.iterdir())[:-MOST_DAMAGED]:
                 old.unlink()
 
@@ -262,7 +264,7 @@ class Outbox:
     def _held(self, verb: str) -> Iterator[None]:
         """Hold the outbox against other processes, swept; an OSError inside becomes an OutboxError."""
         with _translated(verb, self.folder):
-            _make(self.folder)
+            make_folder(self.folder)
             handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 self._take(handle)
@@ -311,60 +313,6 @@ def _reason(path: Path) -> str:
             return clean_text(file.read(4000), 1000) or "no reason kept"
     except OSError:
         return "no reason kept"
-
-
-def _make(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _flush_folder(folder.parent)
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Whole or not at all, and on the disk when this returns."""
-    aside = path.parent / f".{path.name}{ASIDE_SUFFIX}"
-    try:
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
-    _flush_folder(path.parent)
-    return path
-
-
-def _append(path: Path, content: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether the last line has no end: a power cut came while it was written."""
-    try:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # it is not there, or empty
-        return False
-
-
-def _move(path: Path, folder: Path) -> None:
-    os.replace(path, folder / path.name)
-    _flush_folder(folder)
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
