@@ -6,6 +6,7 @@ import argparse
 
 from ..errors import InputError
 from .options import Verbs, add_json, add_runtime
+from .outbox import add_belonging, keep
 
 __all__ = ["add"]
 
@@ -22,6 +23,7 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--data", metavar="F.npz", help="samples x and labels y to measure accuracy on")
     parser.add_argument("--outputs", metavar="F.npz", help="keep the outputs for --data here")
+    add_belonging(parser)
     add_json(parser)
     add_runtime(parser)
     parser.set_defaults(verb=_bench)
@@ -44,6 +46,7 @@ def _bench(arguments: argparse.Namespace) -> None:
         outputs_path=arguments.outputs,
         probe=False,
     )
+    report = keep(report, arguments.run, *arguments.variant[:1])
     if arguments.json:
         print(report.to_json())
         return

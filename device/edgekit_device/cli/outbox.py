@@ -11,10 +11,11 @@ from ..errors import InputError, OutboxError
 from ..home import HOME_VARIABLE, device_home
 from ..outbox import MOST_BYTES, MOST_REPORTS, Outbox
 from ..report import BenchmarkReport
+from ..text import clean_text
 from .options import Verbs, add_json
 from .printing import print_json
 
-__all__ = ["add", "keep", "open_outbox"]
+__all__ = ["add", "add_belonging", "keep", "open_outbox"]
 
 RULE = (
     f"The outbox holds at most {MOST_REPORTS} reports and {MOST_BYTES} bytes. When it is full the oldest are kept: a new report "
@@ -55,9 +56,26 @@ def open_outbox() -> Outbox:
     return Outbox(_outbox_folder(home))
 
 
-def keep(report: BenchmarkReport) -> BenchmarkReport:
-    """Put ``report`` into this board's outbox, where it has one, and return it; one that cannot be kept says so in its notes
-    and on standard error, and is measured all the same."""
+def add_belonging(parser: argparse.ArgumentParser) -> None:
+    """``--run`` and ``--variant``: what a report says it belongs to."""
+    parser.add_argument(
+        "--run", default="", metavar="ID", help="the id of the run this belongs to (the host's run.json)"
+    )
+    parser.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="the variant's name in that run; one for each model",
+    )
+
+
+def keep(report: BenchmarkReport, run: str = "", variant: str = "") -> BenchmarkReport:
+    """Say whose ``report`` is, put it into this board's outbox, where it has one, and return it.
+
+    One that cannot be kept says so in its notes and on standard error, and is returned all the same.
+    """
+    report = dataclasses.replace(report, run=clean_text(run), variant=clean_text(variant))
     home = device_home()
     if home is None:
         return report
