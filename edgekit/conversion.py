@@ -285,9 +285,13 @@ class ConversionJob:
         out = self.scratch / "timed.tflite"
         self._quantized(float_model, recipe, out)
         with open_device(self.request.device) as device:
-            latency = device.bench(out, BenchRequest(threads=self.request.threads)).latency
-        assert latency.median_ms is not None  # a report without one is refused by the device
-        return latency.median_ms
+            report = device.bench(out, BenchRequest(threads=self.request.threads))
+        if report.latency.median_ms is None:
+            raise UsageError(
+                f"{device.name} is emulated by {report.board.emulator} and has no latency to slim to: choose a board (--device), "
+                "or slim to a fraction of the MACs"
+            )
+        return report.latency.median_ms
 
     def kept(self, recipe: Recipe) -> Conversion | None:
         """The variant of an earlier call, when nothing that decides it has changed and its file is whole."""

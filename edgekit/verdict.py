@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower
+from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower, latency_difference
+from .difference import NO_DIFFERENCE
 from .gains import nothing_gained
 from .render import figures
 
@@ -45,11 +46,18 @@ def _gains(choice: Candidate, base: Candidate) -> Iterable[str]:
 
 
 def _speed(choice: Candidate, base: Candidate) -> str:
-    if not choice.median_ms or not base.median_ms:
+    found = latency_difference(base, choice)
+    if found is None or not choice.median_ms or not base.median_ms:
         return f"compared with {base.name} (latency was not measured for both)"
+    mine, theirs = figures.milliseconds(choice.median_ms), figures.milliseconds(base.median_ms)
+    if not found.comparable:
+        return f"in {mine} where {base.name} took {theirs}, which is not comparable"
     change = figures.change(base.median_ms / choice.median_ms)
-    word = f"as fast as {base.name}" if change == "as fast" else f"{change} than {base.name}"
-    return f"{word} ({figures.milliseconds(choice.median_ms)} instead of {figures.milliseconds(base.median_ms)})"
+    if found.verdict == NO_DIFFERENCE:
+        word = f"as fast as {base.name}" if change == "as fast" else f"as fast as {base.name} within the noise"
+    else:
+        word = f"{found.verdict if change == 'as fast' else change} than {base.name}"
+    return f"{word} ({mine} instead of {theirs})"
 
 
 def _accuracy(choice: Candidate, base: Candidate) -> str:
@@ -82,6 +90,8 @@ def _passed_over(
             groups.setdefault("has no accuracy to compare", []).append(item.name)
         elif item.median_ms is None:
             groups.setdefault("was not timed", []).append(item.name)
+        elif not _compare(item, choice):
+            groups.setdefault(f"its latency is not comparable with {choice.name}'s", []).append(item.name)
         else:
             groups.setdefault("is faster by no more than the noise, and not smaller", []).append(item.name)
     return [f"{', '.join(names)}: {cause}" for cause, names in groups.items()]
@@ -94,6 +104,11 @@ def _tempts(item: Candidate, choice: Candidate) -> bool:
     return item.median_ms < choice.median_ms or (smaller and is_as_fast(item, choice))
 
 
+def _compare(item: Candidate, other: Candidate) -> bool:
+    found = latency_difference(other, item)
+    return found is None or found.comparable
+
+
 def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
     """Board, runtime, delegate and threads of the first report, as far as they are known."""
     report = next((item.report for item in candidates if item.report is not None), None)
@@ -103,6 +118,7 @@ def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
     facts = {
         "board": board.model,
         "cpu": board.cpu,
+        "emulator": f"{board.emulator} (no latency)" if board.emulator else "",
         "cores": str(board.cores or ""),
         "governor": board.governor,
         "temperature": figures.celsius(board.temperature_c) if board.temperature_c is not None else "",
@@ -115,10 +131,11 @@ def measured_on(candidates: Sequence[Candidate]) -> Mapping[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def caveats(candidates: Sequence[Candidate], base: Candidate) -> tuple[str, ...]:
-    """What makes the figures less comparable or less certain than they look."""
+def caveats(candidates: Sequence[Candidate], base: Candidate, choice: Candidate | None = None) -> tuple[str, ...]:
+    """What makes the figures less comparable or less certain than they look, and the choice with them."""
     return (
         *_mixed(candidates),
+        *_not_comparable(candidates, base, choice),
         *_unmeasured(candidates),
         *_uncertain(candidates, base),
         *nothing_gained(candidates, base),
@@ -128,27 +145,45 @@ def caveats(candidates: Sequence[Candidate], base: Candidate) -> tuple[str, ...]
 def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:
     if len({item.variant.source.get("sha256") for item in candidates}) > 1:
         yield "the variants were made from different models: convert them again from one"
-    reports = [item.report for item in candidates if item.report is not None]
-    for what, values in (
-        ("runtimes", {f"{r.runtime.name} {r.runtime.version}" for r in reports}),
-        ("thread counts", {r.runtime.threads for r in reports}),
-        ("boards", {(r.board.model, r.board.cpu) for r in reports}),
-        ("governors", {r.board.governor for r in reports}),
-    ):
-        if len(values) > 1:
-            yield f"latencies were measured on different {what}: they are not comparable. Measure again together"
+
+
+def _not_comparable(candidates: Sequence[Candidate], base: Candidate, choice: Candidate | None) -> Iterable[str]:
+    """Whose latency compares neither with the baseline's nor, where that is another matter, with the choice's."""
+    for other in dict.fromkeys(filter(None, (base.name, None if choice is None else choice.name))):
+        held = next(item for item in candidates if item.name == other)
+        groups: dict[str, list[str]] = {}
+        for item in candidates:
+            found = latency_difference(held, item)
+            if item is not held and found is not None and not found.comparable:
+                groups.setdefault(found.reason, []).append(item.name)
+        for why, names in groups.items():
+            if held is base or base.name not in names:
+                who = f"{', '.join(names)}: latency not comparable with {other}'s"
+                yield f"{who}: {why}. Measure them together: edgekit bench RUN"
 
 
 def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:
-    untimed = [item.name for item in candidates if item.median_ms is None]
+    emulated = {name for names in _emulated(candidates).values() for name in names}
+    untimed = [item.name for item in candidates if item.median_ms is None and item.name not in emulated]
     if untimed:
         yield f"latency was not measured for {', '.join(untimed)}: edgekit bench RUN"
+    for emulator, names in _emulated(candidates).items():
+        yield f"emulated by {emulator}: no latency for {', '.join(names)}. Measure on a board: edgekit bench RUN --device NAME"
     unseen = [item.name for item in candidates if item.accuracy is None and item.evaluation is None]
     if unseen:
         yield f"accuracy was not measured for {', '.join(unseen)}: edgekit evaluate RUN --data D"
     unlabelled = [item.name for item in candidates if item.accuracy is None and item.evaluation is not None]
     if unlabelled:
         yield f"the data has no class labels, so there is no accuracy for {', '.join(unlabelled)}"
+
+
+def _emulated(candidates: Sequence[Candidate]) -> dict[str, list[str]]:
+    """Names of the variants that ran on an emulated processor, by what emulated it."""
+    found: dict[str, list[str]] = {}
+    for item in candidates:
+        if item.report is not None and item.report.board.emulator:
+            found.setdefault(item.report.board.emulator, []).append(item.name)
+    return found
 
 
 def _uncertain(candidates: Sequence[Candidate], base: Candidate) -> Iterable[str]:

@@ -50,6 +50,11 @@ def _line(name: str, report: BenchmarkReport) -> str:
 
     latency, ran, accuracy = report.latency, report.runtime, report.accuracy.accuracy
     measured = "" if accuracy is None else f"  accuracy {figures.percent(accuracy)}"
+    if report.board.emulator:
+        return (
+            f"{name:14} emulated by {report.board.emulator}: no latency{measured}  {ran.name} {ran.version}, "
+            f"{ran.delegate or 'no delegate named'}, {ran.threads} thread(s)"
+        )
     return (
         f"{name:14} median {figures.milliseconds(latency.median_ms):>8}  p95 {figures.milliseconds(latency.p95_ms):>8}  "
         f"first {figures.milliseconds(latency.first_ms):>8}{measured}  {figures.count(latency.count)} runs, "

@@ -1,4 +1,4 @@
-"""A device process on this machine, in an environment of its own that knows nothing of TensorFlow."""
+"""Device processes on this machine: in an environment of their own that knows nothing of TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
+
+from edgekit_device.home import HOME_VARIABLE
 
 from ..errors import DeviceError, UsageError
 from .scratch import ScratchFolder
 from .transport import OUTPUT_CAP_BYTES, Completed
 
-__all__ = ["PYTHON_VARIABLE", "LocalTransport", "device_python"]
+__all__ = ["PYTHON_VARIABLE", "LocalTransport", "ProcessTransport", "device_python"]
 
 PYTHON_VARIABLE = "EDGEKIT_DEVICE_PYTHON"
 VENV = ".venv-device"
@@ -26,18 +28,28 @@ LOOK_EVERY_S = 0.5
 HIDDEN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")  # what would show the host's packages to the device
 
 
-class LocalTransport(ScratchFolder):
-    """Starts ``python -m edgekit_device`` from the device environment, in a scratch folder."""
+class ProcessTransport(ScratchFolder):
+    """Runs the device command as a process of this machine, in a scratch folder.
 
-    name = "local"
+    ``command`` is what the arguments of ``edgekit-device`` are put behind; a process that cannot be started is a DeviceError
+    that ends with ``advice``.
+    """
 
-    def __init__(self, python: str | None = None) -> None:
-        self.python = python or device_python()
-        super().__init__()
+    name: str
+    advice: str
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """What to start for ``arguments`` of ``edgekit-device``."""
+        raise NotImplementedError
+
+    def environment(self, arguments: Sequence[str]) -> Mapping[str, str]:
+        """The process's environment: without the host's packages, and keeping no state, for this machine is no board."""
+        kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+        return {**kept, HOME_VARIABLE: ""}
 
     def run(self, arguments: Sequence[str], *, deadline_s: float) -> Completed:
         """Run the device command; at the deadline, or when interrupted, its whole process group is ended."""
-        command = [self.python, "-m", "edgekit_device", *arguments]
+        command = self.command(arguments)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 process = subprocess.Popen(
@@ -46,13 +58,12 @@ class LocalTransport(ScratchFolder):
                     stdout=out,
                     stderr=err,
                     cwd=self.folder,
-                    env={name: value for name, value in os.environ.items() if name not in HIDDEN},
+                    env=self.environment(arguments),
                     start_new_session=True,
                 )
             except OSError as error:
                 raise DeviceError(
-                    f"cannot start the device process {self.python}: {error.strerror or error}. Build it with "
-                    f"scripts/install, or set {PYTHON_VARIABLE} to a Python that has edgekit-device"
+                    f"cannot start the device process {command[0]}: {error.strerror or error}. {self.advice}"
                 ) from error
             try:
                 why = _wait(process, (out, err), deadline_s)
@@ -61,6 +72,21 @@ class LocalTransport(ScratchFolder):
             return Completed(
                 process.returncode, _read(out), _read(err), timed_out=why == "deadline", flooded=why == "flood"
             )
+
+
+class LocalTransport(ProcessTransport):
+    """Starts ``python -m edgekit_device`` from the device environment."""
+
+    name = "local"
+    advice = f"Build it with scripts/install, or set {PYTHON_VARIABLE} to a Python that has edgekit-device"
+
+    def __init__(self, python: str | None = None) -> None:
+        self.python = python or device_python()
+        super().__init__()
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """The device's Python, running the device's package."""
+        return [self.python, "-m", "edgekit_device", *arguments]
 
 
 def device_python() -> str:

@@ -241,6 +241,9 @@ def _parity_facts(parity: Parity | None) -> Facts:
 
 def _latency_facts(report: BenchmarkReport) -> Facts:
     latency = report.latency
+    if report.board.emulator:
+        yield "emulated", f"by {report.board.emulator}: no latency"
+        return
     yield "inferences", figures.count(latency.count)
     named = {
         "load and prepare": latency.init_ms,
