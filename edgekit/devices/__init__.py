@@ -3,7 +3,9 @@
 from .device import DEVICES, Device, open_device
 from .fake import FakeTransport
 from .local import LocalTransport
+from .remote import RemoteTransport
 from .request import BenchRequest
+from .ssh import SSHConnection
 from .transport import Completed, Transport
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "Device",
     "FakeTransport",
     "LocalTransport",
+    "RemoteTransport",
+    "SSHConnection",
     "Transport",
     "open_device",
 ]

@@ -6,7 +6,7 @@ import shutil
 import stat
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pytest
 
 from edgekit import convert
 from tests.conftest import Cli
+from tests.edgekit.sshd import SSHServer, needed_ssh, ssh_server
 from tests.tflite_builder import DENSE_INPUTS, DENSE_UNITS, dense_model
 
 RECIPES = ("float32", "float16", "dynamic-int8", "int8")
@@ -86,3 +87,21 @@ def digits_run(edgekit_cli: Cli, root: Path, tmp_path_factory: pytest.TempPathFa
     (folder.parent / "stdout.json").write_text(done.stdout)
     (folder.parent / "stderr.txt").write_text(done.stderr)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHServer]:
+    """A real sshd on loopback that lets this user in; its home folder is empty unless ``board`` is asked for."""
+    needed_ssh()
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def board(sshd: SSHServer, device_python: Path) -> Iterator[SSHServer]:
+    """The sshd with what ``edgekit device setup`` leaves behind on a board: an environment with edgekit-device."""
+    there = sshd.home / ".edgekit-device"
+    there.mkdir()
+    (there / "env").symlink_to(device_python.parent.parent)
+    yield sshd
+    shutil.rmtree(there)

@@ -17,8 +17,19 @@ import pytest
 from edgekit_device import BenchmarkReport
 from edgekit_device.report import LatencyFacts, ModelFacts
 
-from edgekit.devices import BenchRequest, Completed, Device, FakeTransport, LocalTransport, open_device
+from edgekit.devices import (
+    BenchRequest,
+    Completed,
+    Device,
+    FakeTransport,
+    LocalTransport,
+    RemoteTransport,
+    SSHConnection,
+    Transport,
+    open_device,
+)
 from edgekit.devices import local as local_module
+from edgekit.devices.address import SSHAddress, parse_address
 from edgekit.devices.local import PYTHON_VARIABLE, device_python
 from edgekit.devices.transport import OUTPUT_CAP_BYTES
 from edgekit.errors import DeviceError, UsageError
@@ -40,10 +51,26 @@ def answer_like_a_device(arguments: Sequence[str], folder: Path) -> Completed:
     return Completed(0, report.to_json() + "\n")
 
 
-@pytest.fixture(params=["local", "fake"])
-def transport(request: pytest.FixtureRequest, device_python: Path) -> Iterator[LocalTransport | FakeTransport]:
+def over_ssh(request: pytest.FixtureRequest) -> Transport:
+    """To a real sshd, with a home folder as edgekit device setup leaves it."""
+    request.getfixturevalue("monkeypatch").setenv("EDGEKIT_SSH_CONFIG", str(request.getfixturevalue("sshd").config))
+    address = parse_address(request.getfixturevalue("board").address)
+    assert isinstance(address, SSHAddress)
+    return RemoteTransport(SSHConnection(address, "board"))
+
+
+# How to make each transport there is; a machine that cannot have one says why.
+TRANSPORTS: dict[str, Callable[[pytest.FixtureRequest], Transport]] = {
+    "local": lambda request: LocalTransport(str(request.getfixturevalue("device_python"))),
+    "fake": lambda _: FakeTransport(answer_like_a_device),
+    "ssh": over_ssh,
+}
+
+
+@pytest.fixture(params=[*TRANSPORTS])
+def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     """Every transport there is."""
-    made = LocalTransport(str(device_python)) if request.param == "local" else FakeTransport(answer_like_a_device)
+    made = TRANSPORTS[request.param](request)
     yield made
     made.close()
 
@@ -51,7 +78,7 @@ def transport(request: pytest.FixtureRequest, device_python: Path) -> Iterator[L
 class TestTransportContract:
     """What a Device may expect of any transport."""
 
-    def test_a_file_goes_there_and_comes_back(self, transport: LocalTransport, tmp_path: Path) -> None:
+    def test_a_file_goes_there_and_comes_back(self, transport: Transport, tmp_path: Path) -> None:
         """To the byte, under its name alone: a path cannot leave the work space."""
         (tmp_path / "a").write_bytes(b"\0content")
         there = transport.put(tmp_path / "a", "../../b.bin")
@@ -60,14 +87,14 @@ class TestTransportContract:
         assert Path(there).name == "b.bin"
         assert (tmp_path / "c").read_bytes() == b"\0content"
 
-    def test_a_file_that_is_not_there_is_a_device_error(self, transport: LocalTransport, tmp_path: Path) -> None:
+    def test_a_file_that_is_not_there_is_a_device_error(self, transport: Transport, tmp_path: Path) -> None:
         """On either side."""
         with pytest.raises(DeviceError, match=r"did not write none\.npz"):
             transport.get("none.npz", tmp_path / "x")
         with pytest.raises(DeviceError, match="cannot copy"):
             transport.put(tmp_path / "none", "none")
 
-    def test_a_command_that_fails_is_an_answer(self, transport: LocalTransport) -> None:
+    def test_a_command_that_fails_is_an_answer(self, transport: Transport) -> None:
         """Its exit code and its words come back; no exception."""
         done = transport.run(["no-such-verb"], deadline_s=60)
 
@@ -75,14 +102,14 @@ class TestTransportContract:
         assert "error" in done.stderr
         assert not done.timed_out
 
-    def test_a_command_that_works_prints_json(self, transport: LocalTransport) -> None:
+    def test_a_command_that_works_prints_json(self, transport: Transport) -> None:
         """``info --json`` is what doctor asks."""
         done = transport.run(["info", "--json"], deadline_s=60)
 
         assert done.exit_code == 0
         assert isinstance(json.loads(done.stdout), dict)
 
-    def test_closing_twice_is_fine_and_leaves_nothing(self, transport: LocalTransport, tmp_path: Path) -> None:
+    def test_closing_twice_is_fine_and_leaves_nothing(self, transport: Transport, tmp_path: Path) -> None:
         """The work space is gone."""
         (tmp_path / "a").write_bytes(b"x")
         there = Path(transport.put(tmp_path / "a", "a"))
@@ -91,7 +118,7 @@ class TestTransportContract:
 
         assert not there.parent.exists()
 
-    def test_a_model_is_measured(self, transport: LocalTransport, float_model: Path) -> None:
+    def test_a_model_is_measured(self, transport: Transport, float_model: Path) -> None:
         """Through Device, the report is of this very file."""
         report = Device(transport).bench(float_model, BenchRequest(runs=9))
 
