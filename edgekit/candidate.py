@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgekit_device import BenchmarkReport
-from edgekit_device.stats import median_interval
 
+from .difference import SLOWER, UNPAIRED_FLOOR, Difference, difference
 from .records import Evaluation, Parity, Variant
 
-__all__ = ["EPSILON", "Candidate", "drop_against", "is_as_fast", "is_slower"]
+__all__ = ["EPSILON", "Candidate", "drop_against", "is_as_fast", "is_slower", "latency_difference"]
 
-# Medians nearer than this are called equal even when their intervals are narrower: repeated runs of the same file on
-# a quiet machine differ by as much.
-EQUAL_LATENCY = 0.03
 # Accuracies are counts over counts: their differences are exact but for the last bits.
 EPSILON = 1e-9
 
@@ -57,20 +54,27 @@ def drop_against(base: Candidate, item: Candidate) -> float | None:
     return None
 
 
+def latency_difference(base: Candidate, item: Candidate) -> Difference | None:
+    """How the latency of ``item`` stands to ``base``'s; None unless both have one."""
+    if base.report is None or item.report is None or base.median_ms is None or item.median_ms is None:
+        return None
+    return difference(base.report, item.report, names=(base.name, item.name))
+
+
 def is_as_fast(item: Candidate, fastest: Candidate) -> bool:
     """Whether ``item`` is no slower as far as can be told.
 
-    That is within EQUAL_LATENCY, or with 95 % confidence intervals of the two medians that overlap.
+    Where the two do not compare, their medians have to stand in: the verdict's caveats say so.
     """
-    if item.median_ms is None or fastest.median_ms is None or item.report is None or fastest.report is None:
+    found = latency_difference(fastest, item)
+    if found is None or item.median_ms is None or fastest.median_ms is None:
         return False
-    if item.median_ms <= fastest.median_ms * (1 + EQUAL_LATENCY):
-        return True
-    mine, best = (median_interval(r.latency.samples_ms, r.latency.count) for r in (item.report, fastest.report))
-    return mine is not None and best is not None and mine[0] <= best[1]
+    if not found.comparable:
+        return item.median_ms <= fastest.median_ms * (1 + UNPAIRED_FLOOR)
+    return found.verdict != SLOWER
 
 
 def is_slower(item: Candidate, base: Candidate) -> bool:
-    """Whether both were measured and ``item`` took longer by more than can be noise."""
-    measured = item.median_ms is not None and base.median_ms is not None
-    return measured and not is_as_fast(item, base)
+    """Whether both were measured, compare, and ``item`` took longer by more than can be noise."""
+    found = latency_difference(base, item)
+    return found is not None and found.verdict == SLOWER

@@ -7,8 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .candidate import EPSILON, Candidate, drop_against, is_as_fast
+from edgekit_device import BenchmarkReport
+from edgekit_device.stats import median_interval
+
+from .candidate import EPSILON, Candidate, drop_against, is_as_fast, latency_difference
 from .errors import UsageError, suggest
 from .gains import counterpart, gains
 from .records import ComparedVariant, Comparison, Failure, Gate
@@ -103,7 +107,7 @@ def compare_candidates(
         gate=Gate(passed=choice is not None, limits=bounds.to_dict(), failures=failures),
         baseline=base.name,
         measured_on=measured_on(candidates),
-        caveats=caveats(candidates, base),
+        caveats=caveats(candidates, base, choice),
         evaluations=tuple(item.evaluation for item in ordered if item.evaluation is not None),
         reports=tuple((item.name, item.report) for item in ordered if item.report is not None),
         parities=tuple(item.parity for item in ordered if item.parity is not None),
@@ -232,14 +236,36 @@ def _line(
     if evaluation is not None:
         line = replace(line, agreement=evaluation.agreement, top5=evaluation.top5)
     if report is not None:
-        latency = report.latency
-        line = replace(
-            line,
-            median_ms=latency.median_ms,
-            p95_ms=latency.p95_ms,
-            first_ms=latency.first_ms,
-            peak_rss_mb=report.memory.peak_rss_mb,
-            speedup=base.median_ms / item.median_ms if base.median_ms and item.median_ms else None,
-            runtime=f"{report.runtime.name} {report.runtime.version}".strip(),
-        )
+        line = replace(line, **_measured(report), **_held_against(base, item))
     return line
+
+
+def _measured(report: BenchmarkReport) -> dict[str, Any]:
+    latency = report.latency
+    low, high = latency.median_low_ms, latency.median_high_ms
+    if low is None or high is None:
+        low, high = median_interval(latency.samples_ms, latency.count) or (None, None)
+    return {
+        "median_ms": latency.median_ms,
+        "median_low_ms": low,
+        "median_high_ms": high,
+        "p95_ms": latency.p95_ms,
+        "first_ms": latency.first_ms,
+        "peak_rss_mb": report.memory.peak_rss_mb,
+        "runtime": f"{report.runtime.name} {report.runtime.version}".strip(),
+    }
+
+
+def _held_against(base: Candidate, item: Candidate) -> dict[str, Any]:
+    speedup = base.median_ms / item.median_ms if base.median_ms and item.median_ms else None
+    found = None if item is base else latency_difference(base, item)
+    if found is None:
+        return {"speedup": speedup}
+    return {
+        "speedup": speedup if found.comparable else None,
+        "verdict": found.verdict,
+        "verdict_reason": found.reason,
+        "ratio": found.ratio,
+        "ratio_low": found.low,
+        "ratio_high": found.high,
+    }

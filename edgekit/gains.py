@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower
+from .candidate import EPSILON, Candidate, drop_against, is_slower, latency_difference
+from .difference import SLOWER
 
 __all__ = ["FASTER", "SMALLER", "ZIPPED", "counterpart", "gains", "nothing_gained"]
 
@@ -71,9 +72,12 @@ def _is_more_accurate(item: Candidate, against: Candidate) -> bool:
 
 
 def _speed(item: Candidate, against: Candidate) -> str:
-    if item.median_ms is None or against.median_ms is None:
+    found = latency_difference(against, item)
+    if found is None:
         return ", latency not measured for both"
-    return ", no faster here" if is_as_fast(item, against) else ", slower here"
+    if not found.comparable:
+        return ", latency not comparable"
+    return ", slower here" if found.verdict == SLOWER else ", no faster here"
 
 
 def _share(item: Candidate, against: Candidate) -> float:

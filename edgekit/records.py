@@ -143,6 +143,9 @@ class ComparedVariant:
     """A line of the comparison; None where a figure was not measured. ``speedup`` is baseline latency over its own.
 
     ``gains`` says in what it is better than ``against``, the same precision without its techniques or else the baseline.
+    ``verdict`` is faster, slower, no difference or not comparable to the baseline (empty for itself and where either has no
+    latency), ``ratio`` its latency over the baseline's with an interval, as ``edgekit.difference`` has them.
+    ``median_low_ms`` to ``median_high_ms`` is a 95 % interval of the median.
     """
 
     name: str
@@ -165,6 +168,13 @@ class ComparedVariant:
     sparsity: float | None = None
     against: str | None = None
     gains: tuple[str, ...] = ()
+    median_low_ms: float | None = None
+    median_high_ms: float | None = None
+    verdict: str = ""
+    verdict_reason: str = ""
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 @dataclass(frozen=True)

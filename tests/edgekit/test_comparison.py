@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from edgekit_device import BenchmarkReport
-from edgekit_device.report import AccuracyFacts, BoardFacts, LatencyFacts, RuntimeFacts
+from edgekit_device.report import AccuracyFacts, BoardFacts, LatencyFacts, RuntimeFacts, SessionFacts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -240,6 +240,79 @@ def test_a_mixed_comparison_carries_a_caveat(change: dict[str, Any], what: str) 
     """What was not measured alike is not comparable."""
     assert any(what in caveat for caveat in chosen(FLOAT, candidate("int8", **change)).caveats)
     assert not any("different" in caveat for caveat in chosen(FLOAT, candidate("int8")).caveats)
+
+
+def test_every_line_says_how_its_latency_stands_to_the_baseline_s() -> None:
+    """Faster, slower, no difference or not comparable, with the interval and the reason; the baseline says nothing."""
+    found = chosen(
+        FLOAT,
+        candidate("int8", 0.98, 2.0),
+        candidate("float16", 0.98, 12.0),
+        candidate("same", 0.98, 10.1),
+        candidate("other", 0.98, 9.0, runtime=replace(RUNTIME, threads=4)),
+        candidate("untimed", 0.98, None),
+    )
+    lines = {line.name: line for line in found.variants}
+
+    assert {name: line.verdict for name, line in lines.items()} == {
+        "float32": "",
+        "int8": "faster",
+        "float16": "slower",
+        "same": "no difference",
+        "other": "not comparable",
+        "untimed": "",
+    }
+    assert lines["int8"].ratio == pytest.approx(0.2)
+    assert (lines["int8"].ratio_low, lines["int8"].ratio_high) == pytest.approx((0.2 / 1.03, 0.2 * 1.03))
+    assert (lines["int8"].median_low_ms, lines["int8"].median_high_ms) == (2.0, 2.0)
+    assert lines["other"].verdict_reason == "different thread counts (1 and 4)"
+    assert (lines["other"].speedup, lines["other"].ratio) == (None, None)
+
+
+def test_a_choice_on_latencies_that_do_not_compare_is_said_to_be_one() -> None:
+    """In the reason and, once, in a caveat with the cause."""
+    other = replace(RUNTIME, name="tflite", version="2.14")
+    against_base = chosen(FLOAT, candidate("int8", 0.98, 2.0, runtime=other))
+    against_another = chosen(FLOAT, candidate("a", 0.98, 2.0), candidate("b", 0.98, 1.0, runtime=other))
+
+    assert against_base.choice == "int8"
+    assert "in 2.00 ms where float32 took 10.0 ms, which is not comparable" in against_base.reason
+    assert any(text.startswith("int8: latency not comparable with float32's") for text in against_base.caveats)
+    assert against_another.choice == "b"
+    assert "in 1.00 ms where float32 took 10.0 ms, which is not comparable" in against_another.reason
+    assert (
+        sum("b: latency not comparable with float32's: different runtimes" in it for it in against_another.caveats) == 1
+    )
+
+
+def test_measured_in_turns_a_smaller_difference_tells() -> None:
+    """2.5 % is within the noise of two sessions, and beyond that of one."""
+    base, item = candidate("float32", 0.98, 10.0, 4000), candidate("int8", 0.98, 9.75, 5000)
+    turns = [
+        replace(it, report=replace(it.report, session=SessionFacts("s", place, 2, (it.median_ms,) * 20)))  # type: ignore[type-var, arg-type]
+        for place, it in enumerate((base, item))
+    ]
+
+    assert chosen(base, item).choice == "float32"
+    assert chosen(*turns).choice == "int8"
+    assert chosen(*turns).reason.startswith("faster than float32 (9.75 ms instead of 10.0 ms)")
+
+
+def test_noise_is_no_speed() -> None:
+    """Medians a fifth apart with intervals that overlap: as fast within the noise."""
+    found = chosen(candidate("float32", 0.98, 1.0, 2000, spread=0.9), candidate("int8", 0.98, 1.2, 1000, spread=0.9))
+
+    assert found.choice == "int8"
+    assert found.reason.startswith("as fast as float32 within the noise (1.20 ms instead of 1.00 ms)")
+
+
+def test_an_emulated_variant_has_no_latency() -> None:
+    """And is not told to be measured like one that was not."""
+    emulated = replace(FLOAT, report=BenchmarkReport(board=BoardFacts(emulator="qemu")))  # type: ignore[type-var]
+    found = chosen(emulated, candidate("int8", 0.98, 2.0))
+
+    assert not any("latency was not measured" in text for text in found.caveats)
+    assert any("qemu" in text and "no latency" in text for text in found.caveats)
 
 
 def test_few_samples_carry_a_caveat() -> None:

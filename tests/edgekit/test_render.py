@@ -89,7 +89,21 @@ def report(median_ms: float = 3.2, count: int = 2000) -> BenchmarkReport:
     draw = random.Random(count)
     samples = tuple(draw.lognormvariate(math.log(median_ms), 0.05) for _ in range(count))
     latency = LatencyFacts(
-        count, 12.0, 5.4, 20, 3.4, 3.3, median_ms, 0.2, min(samples), max(samples), 3.0, 3.4, 3.48, 4.0, "all", samples
+        count=count,
+        init_ms=12.0,
+        first_ms=5.4,
+        warmup_count=20,
+        warmup_mean_ms=3.4,
+        mean_ms=3.3,
+        median_ms=median_ms,
+        std_ms=0.2,
+        min_ms=min(samples),
+        max_ms=max(samples),
+        p5_ms=3.0,
+        p90_ms=3.4,
+        p95_ms=3.48,
+        p99_ms=4.0,
+        samples_ms=samples,
     )
     return BenchmarkReport(
         created="2025-05-12T09:14:03Z",
