@@ -126,6 +126,8 @@ def _nothing_fits(target: Target, runtime: str, candidates: list[WheelSet]) -> s
     if target.architecture == "armv7l" and all(item.architectures == ("aarch64", "x86_64") for item in candidates):
         return f"{here} has no {what}: LiteRT has none for 32-bit systems. Use --runtime tflite, or a 64-bit system"
     same = [item for item in candidates if target.architecture in item.architectures]
+    if not same:
+        return f"{here} has no {what}: they are made for {', '.join(ARCHITECTURES)}"
     on_python = [item for item in same if item.pythons[0] <= target.python[1] <= item.pythons[1]]
     if on_python:
         oldest = min(item.glibc for item in on_python)

@@ -44,6 +44,7 @@ class ThisMachine:
         environment: Mapping[str, str] | None = None,
         folder: str = "",
     ) -> Completed:
+        """Run the command here, and end what it leaves behind."""
         self.ran.append(command)
         self.before_run(command[3] if len(command) > 3 and command[1] == "-I" else command[0])
         try:
@@ -70,6 +71,7 @@ class ThisMachine:
             process.communicate()
 
     def send(self, local: Path, remote: str) -> None:
+        """Copy the file; the folder has to be there."""
         self.before_send(Path(remote).name)
         self.sent.append(Path(remote).name)
         if not (self.home / remote).parent.is_dir():
@@ -77,10 +79,11 @@ class ThisMachine:
         shutil.copyfile(local, self.home / remote)
 
     def fetch(self, remote: str, local: Path) -> None:
+        """Copy the file."""
         shutil.copyfile(self.home / remote, local)
 
     def close(self) -> None:
-        pass
+        """Nothing is held."""
 
     def _limit(self) -> None:
         assert self.largest_file is not None

@@ -1,0 +1,60 @@
+"""Small wheels under the names of large ones: setups that take a second, of which everything but the content is real.
+
+The one of numpy shows the environment the packages of .venv-device, so that the runtime is there and is loaded for real.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sysconfig
+import zipfile
+from pathlib import Path
+
+from edgekit.devices.wheel_sets import WheelSet
+from edgekit.devices.wheel_tags import Target
+
+SITE = "site-packages"
+
+
+def this_target() -> Target:
+    """What wheels this machine's own Python needs, as its tests see it."""
+    import os
+    import platform
+    import sys
+
+    glibc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    major, minor = glibc.split()[1].split(".")[:2]
+    assert sysconfig.get_config_var("SOABI")
+    return Target((3, sys.version_info[1]), platform.machine(), (int(major), int(minor)))
+
+
+def write_wheel(folder: Path, name: str, files: dict[str, bytes], *, record: bool = True) -> Path:
+    """A wheel called ``name`` (without .whl) of ``files``; its RECORD is complete unless ``record`` is false."""
+    project, version = name.split("-")[:2]
+    info = f"{project}-{version}.dist-info"
+    whole = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: {version}\n".encode()}
+    whole[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    rows = [f"{path},sha256={_digest(content)},{len(content)}" for path, content in whole.items()]
+    path = folder / f"{name}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry, content in whole.items():
+            archive.writestr(entry, content)
+        if record:
+            archive.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,", ""]))
+    return path
+
+
+def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path) -> None:
+    """The small wheels of ``wheel_set``; ``shown`` is the site-packages that the one of numpy makes visible."""
+    for requirement in wheel_set.requirements:
+        project, version = requirement.replace(".strenum", "_strenum").split("==")
+        project = project.replace("-", "_")
+        files = {f"{project}_is_here.txt": version.encode()}
+        if project == "numpy":
+            files["shown.pth"] = f"{shown}\n".encode()
+        write_wheel(folder, f"{project}-{version}-{target.tag}-{target.tag}-manylinux2014_{target.architecture}", files)
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
