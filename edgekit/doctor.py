@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -49,6 +50,7 @@ def examine() -> list[Check]:
     """Look at everything edgekit may need; imports none of it."""
     checks = [_python()]
     checks += [_package(*facts) for facts in PACKAGES]
+    checks.append(_ssh())
     checks.append(_device())
     return checks
 
@@ -64,6 +66,16 @@ def _package(name: str, required: bool, purpose: str, fix: str) -> Check:
         return Check(name, True, required, metadata.version(name), purpose, fix)
     except metadata.PackageNotFoundError:
         return Check(name, False, required, "not installed", purpose, fix)
+
+
+def _ssh() -> Check:
+    """The system's OpenSSH client, by which boards are reached."""
+    name, purpose, fix = "ssh", "measuring on your own boards", "sudo apt install openssh-client"
+    try:
+        said = subprocess.run(["ssh", "-V"], capture_output=True, text=True, timeout=DEADLINE_S, check=False).stderr
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, False, False, f"does not run: {error}", purpose, fix)
+    return Check(name, said.startswith("OpenSSH"), False, said.strip().partition(",")[0], purpose, fix)
 
 
 def _device() -> Check:

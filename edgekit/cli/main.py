@@ -29,6 +29,7 @@ VERBS = {
     "diagnose": "Say which layers an int8 variant loses accuracy in, and audit its calibration.",
     "recipes": "List the ways to make a variant, or show one.",
     "inspect": "Show what is inside a .tflite.",
+    "device": "Name boards, set them up over SSH, look at them, collect from them.",
     "hub": "Run an inbox for the reports of boards, and collect from it.",
     "doctor": "Say what is installed, what is missing, and the line that installs it.",
 }
