@@ -43,16 +43,17 @@ class Hub:
 
     def __post_init__(self) -> None:
         """Refuse it here, not when the token has gone out."""
+        shown = (
+            "one that names a user" if "@" in self.url else repr(clean_text(self.url, 80))
+        )  # with a password, perhaps
         try:
             parts = urlsplit(self.url)
             host, _ = parts.hostname or "", parts.port
         except ValueError as error:
+            raise InputError(f"expected the hub's address such as https://hub.example, got {shown}") from error
+        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in self.url:
             raise InputError(
-                f"expected the hub's address such as https://hub.example, got {self.url[:80]!r}"
-            ) from error
-        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or "@" in parts.netloc:
-            raise InputError(
-                f"expected the hub's address such as https://hub.example, without user, ? and #, got {clean_text(self.url, 80)!r}"
+                f"expected the hub's address such as https://hub.example, without user, ? and #, got {shown}"
             )
         if parts.scheme == "http" and not self.insecure_http and not _is_loopback(host):
             raise InputError(

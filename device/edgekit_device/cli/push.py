@@ -109,7 +109,7 @@ def _hub(arguments: argparse.Namespace, home: Path) -> Hub:
     """The hub that the options name, the rest as it was saved."""
     from ..client import Hub, read_token
 
-    saved = _saved(home)
+    saved = {} if arguments.url and arguments.token_file else _saved(home)
     url = arguments.url or saved.get("url")
     if not isinstance(url, str):
         raise InputError(f"this board knows no hub. {HOW}")
