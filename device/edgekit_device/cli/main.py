@@ -14,7 +14,7 @@ from .. import __version__
 from ..errors import DeviceRuntimeError
 from ..supervise import EXIT_INTERRUPTED, EXIT_WORLD, supervise
 from ..text import clean_text
-from . import accelerators, bench, info, outbox, push, run, stream
+from . import accelerators, bench, info, outbox, push, run, stream, tune
 from .printing import complain
 
 __all__ = ["main", "run_and_exit"]
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
   edgekit-device bench int8.tflite --threads 2 --json
   edgekit-device run int8.tflite --input image.npy --output scores.npy
 """
-VERBS = (info, accelerators, run, bench, outbox, stream, push)
+VERBS = (info, accelerators, run, bench, tune, outbox, stream, push)
 
 
 def run_and_exit() -> None:
