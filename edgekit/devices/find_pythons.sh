@@ -21,7 +21,7 @@ def has_venv():
         return False
 names = ("SOABI", "HOST_GNU_TYPE", "MULTIARCH", "Py_GIL_DISABLED")
 sys.stdout.write("\nedgekit-python " + json.dumps({
-    "executable": sys.executable,
+    "executable": os.path.realpath(sys.executable or ""),
     "version": list(sys.version_info[:3]),
     "implementation": getattr(getattr(sys, "implementation", None), "name", ""),
     "machine": os.uname()[4],

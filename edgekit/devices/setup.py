@@ -30,7 +30,7 @@ from .setup_board import QUICK_S, SLOW_S, Refusal, SetupBoard
 from .setup_record import MARKER, SetupRecord, read_record
 from .wheel_sets import WheelSet
 from .wheel_tags import Target, normalized, parse_wheel_name
-from .wheels import NUMPY_FROM_BOARD, fetch_wheels, release_of, wheel_cache
+from .wheels import NUMPY_FROM_BOARD, fetch_wheels, own_numpy, release_of, wheel_cache
 
 __all__ = ["SetupRecord", "set_up", "setup_status", "uninstall"]
 
@@ -75,7 +75,10 @@ def set_up(
             raise Refusal({**seen, "error": "foreign"})
         with tempfile.TemporaryDirectory(prefix="edgekit-wheel-") as folder:
             own = write_device_wheel(Path(folder))
-            return _bring_about(board, read_record(seen.get("record")), chosen, wheel_set, own, wheels, shown)
+            done = _bring_about(board, read_record(seen.get("record")), chosen, wheel_set, own, wheels, shown)
+        if done.change == "unchanged" and seen.get("untidy"):
+            _tidy(board, done)
+        return done
     except Refusal as refusal:
         raise _final_error(board, refusal, chosen.target, wheels) from refusal
 
@@ -129,6 +132,14 @@ def _bring_about(
     if done is None:
         raise DeviceError(f"{board.connection.name} says that it has wheels which nobody sent: run this again")
     return replace(done, change="installed" if current is None else "upgraded")
+
+
+def _tidy(board: SetupBoard, done: SetupRecord) -> None:
+    """Remove what a setup that died at its very end has left; whoever is at work there is left alone."""
+    token = _new_token()
+    with contextlib.suppress(Refusal):
+        _ask_locking(board, "begin", wheels=dict(done.wheels), token=token)
+        board.ask("abandon", token=token, clean=True)
 
 
 def _plan(
@@ -260,7 +271,7 @@ def _is_ours_and_dead(owner: Mapping[str, Any]) -> bool:
 
 def _check_own_numpy(name: str, chosen: BoardPython, wheel_set: WheelSet, folder: Path | None) -> None:
     """Where PyPI has no numpy for the board: a wheel in ``folder``, or its own of the right age."""
-    if not wheel_set.from_board(chosen.target) or (folder and any(folder.glob("numpy-*.whl"))):
+    if not wheel_set.from_board(chosen.target) or own_numpy(folder, chosen.target):
         return
     low, high = NUMPY_FROM_BOARD
     if not chosen.numpy or not low <= release_of(chosen.numpy) < high:

@@ -18,7 +18,15 @@ from ..recipe import edgekit_home
 from .wheel_sets import WheelSet
 from .wheel_tags import Target, normalized, parse_wheel_name
 
-__all__ = ["download_command", "fetch_wheels", "find_wheel", "release_of", "wheel_cache"]
+__all__ = [
+    "NUMPY_FROM_BOARD",
+    "download_command",
+    "fetch_wheels",
+    "find_wheel",
+    "own_numpy",
+    "release_of",
+    "wheel_cache",
+]
 
 DEADLINE_S = 1800.0
 GLIBC_LEVELS = (17, 27, 28, 34)  # the manylinux levels the wheels of wheel_sets are tagged with
@@ -49,7 +57,7 @@ def fetch_wheels(
     if missing:
         _download(missing, target, place)
     found = [_checked(item, find_wheel(place, item, target), target) for item in pinned]
-    return found + [path for path in [_own_numpy(folder, target)] if path and wheel_set.from_board(target)]
+    return found + [path for path in [own_numpy(folder, target)] if path and wheel_set.from_board(target)]
 
 
 def wheel_cache(target: Target) -> Path:
@@ -132,8 +140,8 @@ def _checked(requirement: str, path: Path | None, target: Target) -> Path:
     return path
 
 
-def _own_numpy(folder: Path | None, target: Target) -> Path | None:
-    """Any numpy wheel that serves, where PyPI has none: one from piwheels, or built on such a board."""
+def own_numpy(folder: Path | None, target: Target) -> Path | None:
+    """Any numpy wheel in ``folder`` that serves, where PyPI has none: one from piwheels, or built on such a board."""
     low, high = NUMPY_FROM_BOARD
     for path in sorted(folder.glob("numpy-*.whl"), reverse=True) if folder else []:
         name = parse_wheel_name(path.name)

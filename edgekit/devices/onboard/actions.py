@@ -34,11 +34,16 @@ LAUNCHER = '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/python" -m edgekit
 
 
 def look(task: Task) -> Task:
-    """What the home is: ``vacant``, ``ours`` (with its record) or ``foreign``, and the bytes that are free for it."""
+    """What the home is: ``vacant``, ``foreign``, or ``ours`` with its record; ``untidy`` where a setup died in it."""
     home = home_of(task)
     state, entries = state_of(home)
-    record = read_json(os.path.join(home, "env", MARKER)) if state == "ours" else {}
-    return {"state": state, "home": home, "entries": entries[:5], "record": record, "free_bytes": free_bytes(home)}
+    if state != "ours":
+        return {"state": state, "home": home, "entries": entries[:5]}
+    record = read_json(os.path.join(home, "env", MARKER))
+    several = len(os.listdir(os.path.join(home, "environments"))) > 1 if "environments" in entries else False
+    stale = bool(record) and read_json(os.path.join(home, MARKER)) != record
+    untidy = several or stale or not {"incoming", "setup.lock"}.isdisjoint(entries)
+    return {"state": state, "home": home, "record": record, "untidy": untidy}
 
 
 def begin(task: Task) -> Task:
@@ -112,6 +117,9 @@ def abandon(task: Task) -> Task:
     home = home_of(task)
     check_lock(home, task["token"])
     remove_others(home, os.path.join(home, "env"))
+    record = read_json(os.path.join(home, "env", MARKER))
+    if record:
+        write_json(os.path.join(home, MARKER), record)
     if task["clean"] or free_bytes(home) < LEAST_FREE_BYTES:
         remove(os.path.join(home, "incoming"))
         if not set(os.listdir(home)) - {MARKER, MARKER + ".part", "setup.lock", "environments"}:
