@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,12 @@ from .options import data_options, device_options, emit_json, json_option, varia
 if TYPE_CHECKING:
     from edgekit_device import BenchmarkReport
 
+    from ..gate import RegressionGate
+    from ..results import Results
+
 __all__ = ["command"]
+
+DEFAULT_REGRESSION = "5%"
 
 
 @click.command("bench")
@@ -19,44 +25,91 @@ __all__ = ["command"]
 @device_options
 @data_options
 @variant_option
+@click.option("--against", type=click.Path(), metavar="B", help="A baseline: the JSON of an earlier bench, or a run.")
+@click.option("--max-regression", metavar="P", help=f"Slowdown allowed, as 5% or 0.05. [default: {DEFAULT_REGRESSION}]")
+@click.option("--allow-not-comparable", is_flag=True, help="Let pass what does not compare with the baseline.")
+@click.option("--markdown", type=click.Path(dir_okay=False), metavar="F.md", help="Write the gate for a pull request.")
+@click.option("--junit", type=click.Path(dir_okay=False), metavar="F.xml", help="Write the gate as JUnit XML.")
 @json_option
-def command(model: str, as_json: bool, **how: Any) -> None:
+def command(
+    model: str,
+    as_json: bool,
+    against: str | None,
+    max_regression: str | None,
+    allow_not_comparable: bool,
+    markdown: str | None,
+    junit: str | None,
+    **how: Any,
+) -> None:
     """Measure the variants of a run folder, or one .tflite, on a device; with --data their accuracy there too.
+
+    With --against it is a gate: exit 1 when a variant became slower than allowed for certain, 3 when one does not compare.
 
     \b
     Example:
       edgekit bench runs/mine --threads 2
-      edgekit bench int8.tflite --json
+      edgekit bench int8.tflite --json > baseline.json
+      edgekit bench int8.tflite --against baseline.json --max-regression 5% --junit gate.xml
     """
+    from ..baseline import read_baseline
     from ..benchmark import bench
+    from ..gate import judge, parse_regression
     from .chatter import chatter_held
     from .outcome import exit_with, failures_json, report_failures
     from .progress import ShownProgress
 
+    asked = {"--max-regression": max_regression, "--markdown": markdown, "--junit": junit}
+    _check(against, {**asked, "--allow-not-comparable": allow_not_comparable or None}, (markdown, junit))
+    allowed = parse_regression(max_regression or DEFAULT_REGRESSION)
+    baseline = None if against is None else read_baseline(against)  # before measuring: the run may be its own baseline
     with chatter_held(), ShownProgress() as progress:
         reports = bench(model, progress=progress, **how)
+    gate = None
+    if baseline is not None:
+        gate = judge(
+            reports.by_variant,
+            baseline,
+            max_regression=allowed,
+            allow_not_comparable=allow_not_comparable,
+            failures=reports.failures,
+        )
+        _write(gate, markdown, junit, str(how["device"]))
     if as_json:
         found = [{**report.to_dict(), "variant": name} for name, report in reports.by_variant.items()]
-        emit_json({"reports": found, "failures": failures_json(reports.failures)})
+        judged = {} if gate is None else {"gate": gate.to_dict()}
+        emit_json({"reports": found, "failures": failures_json(reports.failures), **judged})
     else:
-        for name, report in reports.by_variant.items():
-            click.echo(_line(name, report))
+        _show(reports, gate)
     report_failures(reports.failures)
-    exit_with(reports.failures)
+    exit_with(reports.failures, code=0 if gate is None else gate.exit_code)
 
 
-def _line(name: str, report: BenchmarkReport) -> str:
-    from ..render import figures
+def _check(against: str | None, asked: dict[str, Any], files: tuple[str | None, ...]) -> None:
+    """Refuse before a minute is spent what could not be answered after it."""
+    from ..errors import UsageError
 
-    latency, ran, accuracy = report.latency, report.runtime, report.accuracy.accuracy
-    measured = "" if accuracy is None else f"  accuracy {figures.percent(accuracy)}"
-    if report.board.emulator:
-        return (
-            f"{name:14} emulated by {report.board.emulator}: no latency{measured}  {ran.name} {ran.version}, "
-            f"{ran.delegate or 'no delegate named'}, {ran.threads} thread(s)"
-        )
-    return (
-        f"{name:14} median {figures.milliseconds(latency.median_ms):>8}  p95 {figures.milliseconds(latency.p95_ms):>8}  "
-        f"first {figures.milliseconds(latency.first_ms):>8}{measured}  {figures.count(latency.count)} runs, "
-        f"{ran.name} {ran.version}, {ran.delegate or 'no delegate named'}, {ran.threads} thread(s)"
-    )
+    alone = [name for name, value in asked.items() if value is not None]
+    if against is None and alone:
+        raise UsageError(f"{', '.join(alone)} judges against a baseline: name one with --against B")
+    for file in files:
+        if file is not None and not Path(file).parent.is_dir():
+            raise UsageError(f"expected a file in a folder that is there, got {file}: make {Path(file).parent} first")
+
+
+def _write(gate: RegressionGate, markdown: str | None, junit: str | None, device: str) -> None:
+    from ..render.gate_markdown import render_gate_markdown
+    from ..render.junit import render_junit
+    from ..store import write_atomically
+
+    if markdown is not None:
+        write_atomically(Path(markdown), render_gate_markdown(gate).encode())
+    if junit is not None:
+        write_atomically(Path(junit), render_junit(gate, device=device).encode())
+
+
+def _show(reports: Results[BenchmarkReport], gate: RegressionGate | None) -> None:
+    from ..render.bench import bench_lines, gate_lines
+
+    lines = [line for name, report in reports.by_variant.items() for line in bench_lines(name, report)]
+    for line in (*lines, *(() if gate is None else gate_lines(gate))):
+        click.echo(line)

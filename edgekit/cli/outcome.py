@@ -42,7 +42,7 @@ def report_failures(failures: Mapping[str, EdgekitError]) -> None:
         click.echo(f"edgekit: error: {name}: {error}", err=True)
 
 
-def exit_with(failures: Mapping[str, EdgekitError], passed: bool = True) -> None:
-    """Leave with 0, with 1 when a gate said no, or with the code of the worst failure."""
+def exit_with(failures: Mapping[str, EdgekitError], passed: bool = True, *, code: int | None = None) -> None:
+    """Leave with the code of the worst failure, else with ``code``, by default 0, or 1 when a gate said no."""
     worst = max((error.exit_code for error in failures.values()), default=0)
-    raise click.exceptions.Exit(worst or (0 if passed else 1))
+    raise click.exceptions.Exit(worst or ((0 if passed else 1) if code is None else code))

@@ -23,6 +23,7 @@ __all__ = [
     "mebibytes",
     "megahertz",
     "milliseconds",
+    "milliseconds_between",
     "percent",
     "points",
     "ratio",
@@ -49,6 +50,13 @@ def milliseconds(value: float | None) -> str:
     if value and abs(value) < 0.1:
         return f"{_significant(value * 1000)} µs"
     return f"{_significant(value)} ms"
+
+
+def milliseconds_between(low: float | None, high: float | None) -> str:
+    """A range of durations, the unit once where both have the same."""
+    first, last = milliseconds(low), milliseconds(high)
+    number, _, unit = first.partition(" ")
+    return f"{number if unit and last.endswith(f' {unit}') else first} to {last}" if first != last else first
 
 
 def size(value: float | None) -> str:
