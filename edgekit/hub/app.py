@@ -80,9 +80,12 @@ def create_app(
 
 
 async def _read_body(request: Request, most: int, deadline_s: float, *, keep: bool = True) -> bytes:
-    """The body, of which no more than ``most`` bytes are ever taken; raises 413 and, when it drips, 408."""
+    """The body, of which no more than ``most`` bytes are ever held; raises 413 and, when it drips, 408.
+
+    A client that sends all before it reads anything should get its answer: up to twice as much is taken and thrown away.
+    """
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) < 20 and int(length) > most:
+    if length.isdecimal() and (len(length) > 18 or int(length) > 2 * most):
         raise _too_large(most)
     content, taken = bytearray(), 0
 
@@ -90,12 +93,16 @@ async def _read_body(request: Request, most: int, deadline_s: float, *, keep: bo
         nonlocal taken
         async for piece in request.stream():
             taken += len(piece)
-            if taken > most:
+            if taken > 2 * most:
                 raise _too_large(most)
-            if keep:
+            if taken > most:
+                content.clear()
+            elif keep:
                 content.extend(piece)
 
     await _within(deadline_s, take)
+    if taken > most:
+        raise _too_large(most)
     return bytes(content)
 
 
