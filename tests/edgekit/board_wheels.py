@@ -1,6 +1,6 @@
 """Small wheels under the names of large ones: setups that take a second, of which everything but the content is real.
 
-The one of numpy shows the environment the packages of .venv-device, so that the runtime is there and is loaded for real.
+The one of numpy shows the environment the packages of .venv-device; the runtime's has an interpreter by name alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pathlib import Path
 
 from edgekit.devices.wheel_sets import WheelSet
 from edgekit.devices.wheel_tags import Target
-
-SITE = "site-packages"
 
 
 def this_target() -> Target:
@@ -53,6 +51,8 @@ def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path)
         files = {f"{project}_is_here.txt": version.encode()}
         if project == "numpy":
             files["shown.pth"] = f"{shown}\n".encode()
+        if project == "ai_edge_litert":
+            files["ai_edge_litert/interpreter.py"] = b"class Interpreter: ...\n"
         write_wheel(folder, f"{project}-{version}-{target.tag}-{target.tag}-manylinux2014_{target.architecture}", files)
 
 
