@@ -15,6 +15,7 @@ from edgekit_device import BenchmarkReport
 from edgekit_device import errors as device_errors
 from edgekit_device.tasks import answers
 
+from .collecting import acknowledge_measured, collect_before_bench
 from .data import Preprocessing, Split, resize
 from .devices import BenchRequest, Device, open_device
 from .errors import DeviceError, EdgekitError, StoreError, UsageError
@@ -64,7 +65,9 @@ def bench(
         if variants:
             raise UsageError("--variant chooses among the variants of a run folder, got a single model")
         (progress or Silent()).step(f"measuring {subject.name} on {opened.name}")
-        return Results({subject.stem: _bench_one(subject, opened, request, data, data_folder)})
+        report = _bench_one(subject, opened, request, data, data_folder)
+        acknowledge_measured(opened, [report], progress)
+        return Results({subject.stem: report})
 
 
 def _bench_one(
@@ -93,6 +96,8 @@ def bench_run(
     done: dict[str, BenchmarkReport] = {}
     failures: dict[str, EdgekitError] = {}
     asked = _asked(device, request, split)
+    run_id = collect_before_bench(device, store, shown)
+    measured: list[BenchmarkReport] = []
     for number, variant in enumerate(variants):
         known = None if again else store.report(variant, asked)
         if known is not None:
@@ -102,15 +107,17 @@ def bench_run(
         shown.step(f"measuring {variant.name} on {device.name}")
         shown.update(number, len(variants))
         try:
-            report, parity = _measure(device, variant, request, split)
+            report, parity = _measure(device, variant, request, split, run_id)
             if parity is not None:
                 store.save_parity(parity)
             store.save_report(variant.name, report, asked)
             done[variant.name] = report
+            measured.append(report)
         except StoreError:
             raise
         except EdgekitError as error:
             failures[variant.name] = error
+    acknowledge_measured(device, measured, shown)
     shown.update(len(variants), len(variants))
     return Results(done, failures)
 
@@ -139,16 +146,16 @@ def _asked(device: Device, request: BenchRequest, split: Split | None) -> dict[s
 
 
 def _measure(
-    device: Device, variant: Variant, request: BenchRequest, split: Split | None
+    device: Device, variant: Variant, request: BenchRequest, split: Split | None, run_id: str
 ) -> tuple[BenchmarkReport, Parity | None]:
     path = Path(variant.path)
     if split is None:
-        return device.bench(path, request), None
+        return device.bench(path, request, run=run_id, variant=variant.name), None
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
         outputs = Path(scratch) / "outputs.npz"
         size = Preprocessing.from_dict(variant.preprocessing).size
         samples = _write_samples(Path(scratch), resize(split, size))
-        report = device.bench(path, request, data=samples, outputs=outputs)
+        report = device.bench(path, request, data=samples, outputs=outputs, run=run_id, variant=variant.name)
         from_device = _read_outputs(variant.name, outputs)
     from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
     return report, outputs_parity(variant, from_host, from_device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from edgekit_device import BenchmarkReport, ReportError
 from edgekit_device.report import clean_text
@@ -17,12 +17,13 @@ from .progress import Progress, Silent
 from .run_index import remember_run
 from .store import RunStore, now
 
-__all__ = ["acknowledge", "collect", "collect_before_bench", "collect_from"]
+__all__ = ["acknowledge", "acknowledge_measured", "collect", "collect_before_bench", "collect_from"]
 
 DEADLINE_S = 120.0
 PAGE_BYTES = 8 * 1024 * 1024  # well below what a transport takes as one answer
 ACKNOWLEDGED_AT_ONCE = 500  # a command line of 17 KB, also where a shell on the way has its own limit
 LINE_CAP = 400
+USAGE_EXIT = 2
 
 
 def collect(name: str, *, run: str | os.PathLike[str] | None = None, deadline_s: float = DEADLINE_S) -> Landed:
@@ -70,16 +71,40 @@ def collect_before_bench(device: Device, store: RunStore, progress: Progress | N
     what goes wrong is a note.
     """
     shown = progress or Silent()
-    if isinstance(device.transport, LocalTransport):  # it keeps nothing
+    if _keeps_nothing(device):
         return store.run_id()
     try:
         remember_run(store)
         landed = collect_from(device, held=store)
         if landed.landings:
             shown.note(f"{len(landed.taken)} report(s) had waited on {device.name}, and are home now")
+    except _NoOutboxError:
+        pass
     except EdgekitError as error:
         shown.note(f"what waits on {device.name} stays there: {error}")
     return store.run_id()
+
+
+def acknowledge_measured(device: Device, reports: Iterable[BenchmarkReport], progress: Progress | None = None) -> None:
+    """After they are stored: the device may forget the reports it has just answered. What goes wrong is a note: they come
+    home once more, and are known."""
+    ids = [report.id for report in reports if report.id]
+    if not ids or _keeps_nothing(device):
+        return
+    try:
+        acknowledge(device, ids)
+    except _NoOutboxError:
+        pass
+    except EdgekitError as error:
+        (progress or Silent()).note(f"{device.name} keeps the reports it has answered for now: {error}")
+
+
+class _NoOutboxError(DeviceError):
+    """The device has no outbox: it is no board, or its edgekit-device is too old."""
+
+
+def _keeps_nothing(device: Device) -> bool:
+    return isinstance(device.transport, LocalTransport)
 
 
 def _drain(device: Device, deadline_s: float) -> tuple[list[BenchmarkReport], Landed]:
@@ -99,13 +124,16 @@ def _ask(device: Device, arguments: Sequence[str], deadline_s: float) -> Complet
     if completed.exit_code == 0 and not completed.timed_out and not completed.flooded:
         return completed
     said = " ".join(completed.stderr.split())
-    if "invalid choice" in said:
-        why = f"its edgekit-device is too old to keep reports. Type: edgekit device setup {device.name}"
-    elif completed.timed_out:
+    kind: type[DeviceError] = DeviceError
+    if completed.timed_out:
         why = f"it did not answer within {deadline_s:g} s"
+    elif completed.exit_code == USAGE_EXIT:
+        kind = _NoOutboxError
+        old = "its edgekit-device is too old to keep reports: edgekit device setup"
+        why = f"{old} {device.name}" if "invalid choice" in said else _reason(said)
     else:
         why = _reason(said)
-    raise DeviceError(f"{device.name} does not hand out its reports: {why}", output=completed.stderr)
+    raise kind(f"{device.name} does not hand out its reports: {why}", output=completed.stderr)
 
 
 def _reason(said: str) -> str:

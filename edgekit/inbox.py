@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit_device import BenchmarkReport, ReportError
+from edgekit_device.emulation import strip_times
 from edgekit_device.outbox import is_report_id
 from edgekit_device.report import clean_text
 
@@ -158,7 +159,7 @@ def _land_in(store: RunStore, arrivals: Sequence[Arrival], held: RunStore | None
 
 
 def _land_one(store: RunStore, variants: Sequence[Variant], arrival: Arrival) -> Landing:
-    report, received = arrival.report, _valid_time(arrival.received)
+    report, received = strip_times(arrival.report, arrival.report.board.emulator), _valid_time(arrival.received)
     variant = _measured(variants, report)
     facts = (str(store.folder), "" if variant is None else variant.name, arrival.source)
     if store.knows_report(report.id):

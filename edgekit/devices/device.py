@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -43,11 +44,19 @@ class Device:
         self.transport.close()
 
     def bench(
-        self, model: Path, request: BenchRequest, *, data: Path | None = None, outputs: Path | None = None
+        self,
+        model: Path,
+        request: BenchRequest,
+        *,
+        data: Path | None = None,
+        outputs: Path | None = None,
+        run: str = "",
+        variant: str = "",
     ) -> BenchmarkReport:
         """Send ``model`` (and samples), run ``edgekit-device bench`` there and read its report.
 
-        With ``outputs`` the device's outputs for the samples come back to that path. Raises DeviceError when the
+        With ``outputs`` the device's outputs for the samples come back to that path. ``run`` and ``variant`` are written into
+        the report, for the case that it comes home another way. Raises DeviceError when the
         process crashes, outlives the deadline, or answers no report of this very file; UsageError with the device's own
         words when it refuses the input.
         """
@@ -56,12 +65,22 @@ class Device:
             arguments += ["--data", self.transport.put(data, "samples.npz")]
         if outputs is not None:
             arguments += ["--outputs", "outputs.npz"]
+        if run:
+            arguments += [f"--run={run}", f"--variant={variant}"]
         completed = self.transport.run(arguments, deadline_s=request.deadline_s)
         self._check_ended_well(completed, model.name, request.deadline_s)
         report = self._report(completed, model)
         if outputs is not None:
             self.transport.get("outputs.npz", outputs)
         return report
+
+    def tune(self, model: Path, *, budget_s: float, deadline_s: float, options: Sequence[str] = ()) -> BenchmarkReport:
+        """Let the device try every way to run ``model`` for about ``budget_s`` seconds; the report is measured with the best
+        and lists all (``tuning``). ``options`` are further ones of ``edgekit-device tune``. Raises what ``bench`` raises."""
+        arguments = ["tune", self.transport.put(model, model.name), "--json", "--budget", f"{budget_s:g}", *options]
+        completed = self.transport.run(arguments, deadline_s=deadline_s)
+        self._check_ended_well(completed, model.name, deadline_s)
+        return self._report(completed, model)
 
     def predict(self, model: Path, inputs: Path, outputs: Path, request: BenchRequest) -> None:
         """Run ``model`` on the arrays of ``inputs`` (.npy, or .npz by signature name) there, with the runtime, delegate and
