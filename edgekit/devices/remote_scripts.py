@@ -103,7 +103,11 @@ case $free in
 fi ;;
 esac
 [ "$resume" -eq 0 ] || say from "$have"
-cat >>"$part" || { rm -f -- "$part"; fail write; }
+# A slow link has megabytes under way that the host has long let go of: it is told how far they are.
+{ while sleep 2 >/dev/null; do say at "$(count "$part")"; done; } </dev/null 2>/dev/null 9>&- &
+ticker=$!
+cat >>"$part" || { kill "$ticker"; rm -f -- "$part"; fail write; }
+kill "$ticker"
 [ "$(count "$part")" -eq "$size" ] || fail short
 whole "$part" || { rm -f -- "$part"; fail damaged; }
 mv -f -- "$part" "$target" || fail write

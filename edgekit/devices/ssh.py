@@ -73,7 +73,7 @@ class SSHConnection:
             try:
                 why = _feed_and_wait(process, stdin, (out, err), mark, deadline_s)
             finally:
-                _let_go(process)
+                _let_go(process, 0.1 if _has_ended(out, mark) else ENDING_S)
             said, complaints = _read(out), _read(err)
         return self._completed(master, process.returncode, mark, (said, complaints), why, _program(command))
 
@@ -171,12 +171,12 @@ def _write(pipe: IO[bytes], data: memoryview) -> int:
         return len(data)
 
 
-def _let_go(process: subprocess.Popen[bytes]) -> None:
+def _let_go(process: subprocess.Popen[bytes], patience_s: float) -> None:
     """Close the link, by which the other side ends the command and its children, and wait until it has said so."""
     assert process.stdin is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
-    end_process(process, patience_s=ENDING_S)
+    end_process(process, patience_s=patience_s)
 
 
 def _has_ended(output: IO[bytes], mark: str) -> bool:

@@ -95,6 +95,7 @@ class _Talk:
         self._master, self._mark, self._doing = master, mark.encode(), doing
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the block's end
         self._heard = b""
+        self._arrived = 0
         self._process: subprocess.Popen[bytes] = master.start(script, self._errors)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -121,35 +122,58 @@ class _Talk:
         return self._errors.read(BLOCK).decode("utf-8", "replace")
 
     def line(self, patience_s: float) -> list[str]:
-        """The words of the script's next line; raises DeviceError when it never comes."""
-        start = b"\n" + self._mark + b" "
+        """The words of the script's next line; raises DeviceError when it does not come, unless more arrives there meanwhile."""
         until = time.monotonic() + patience_s
-        while b"\n" not in self._heard.partition(start)[2]:
-            if len(self._heard) > NOISE_CAP:
-                raise DeviceError(
-                    f"{self._master.name} printed {NOISE_CAP} bytes that nobody asked for: look at its ~/.bashrc"
-                )
-            self._heard += self._more(max(0.0, until - time.monotonic()))
-        words, _, self._heard = self._heard.partition(start)[2].partition(b"\n")
-        return words.decode("utf-8", "replace").split() or [""]
+        while (words := self._next_line()) is None or words[0] == "at":
+            if words is None:
+                self._heard += self._more(max(0.0, until - time.monotonic()))
+            elif self._grew(words):
+                until = time.monotonic() + patience_s
+        return words
 
     def pour(self, source: IO[bytes]) -> None:
         """Give the rest of ``source``; stops when the script has something to say before its end."""
+        until = time.monotonic() + STALL_S
         for block in iter(lambda: source.read(BLOCK), b""):
             left = memoryview(block)
             while left:
-                readable, writable = self._ready()
+                readable, writable = self._ready(max(0.0, until - time.monotonic()))
                 if writable:
                     try:
                         left = left[os.write(self._in.fileno(), left) :]
                     except BrokenPipeError:
                         return
+                    until = time.monotonic() + STALL_S
                 if readable:
                     piece = os.read(self._out.fileno(), BLOCK)
                     self._heard += piece
-                    if not piece or self._mark in self._heard:
+                    if not piece or self._has_news():
                         return
         self._in.close()
+
+    def _next_line(self) -> list[str] | None:
+        start = b"\n" + self._mark + b" "
+        words, ended, rest = self._heard.partition(start)[2].partition(b"\n")
+        if not ended:
+            if len(self._heard) > NOISE_CAP:
+                raise DeviceError(
+                    f"{self._master.name} printed {NOISE_CAP} bytes that nobody asked for: see its ~/.bashrc"
+                )
+            return None
+        self._heard = rest
+        return words.decode("utf-8", "replace").split() or [""]
+
+    def _has_news(self) -> bool:
+        """Whether the script has said more than how far it is; that is taken out of what was heard."""
+        while b"\n" in (after := self._heard.partition(b"\n" + self._mark + b" ")[2]):
+            if not after.startswith(b"at "):
+                return True
+            self._grew(self._next_line() or ["at", "0"])
+        return False
+
+    def _grew(self, words: list[str]) -> bool:
+        before, self._arrived = self._arrived, max(self._arrived, int(words[1]))
+        return self._arrived > before
 
     def take(self, count: int, sink: IO[bytes]) -> str:
         """Write the next ``count`` bytes to ``sink``; returns their SHA-256."""
@@ -178,11 +202,11 @@ class _Talk:
             raise self._lost("")
         return piece
 
-    def _ready(self) -> tuple[bool, bool]:
+    def _ready(self, patience_s: float) -> tuple[bool, bool]:
         with selectors.DefaultSelector() as ready:
             ready.register(self._out, selectors.EVENT_READ)
             ready.register(self._in, selectors.EVENT_WRITE)
-            found = [key.fileobj for key, _ in ready.select(timeout=STALL_S)]
+            found = [key.fileobj for key, _ in ready.select(timeout=patience_s)]
         if not found:
             raise self._lost(f"nothing moved for {STALL_S:.0f} s")
         return self._out in found, self._in in found

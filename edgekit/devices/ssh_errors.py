@@ -78,20 +78,25 @@ _CAUSES: tuple[tuple[str, str], ...] = (
         "{words}",
     ),
 )
-_JUMP = re.compile(r"UNKNOWN port 65535|stdio forwarding failed|jump|proxy", re.IGNORECASE)
+# How ssh complains of a jump host that hung up; and of one that could not go on to the board.
+_JUMP_FAILED = re.compile(r"UNKNOWN port 65535|kex_exchange_identification: Connection closed by remote host")
+_JUMP_WENT_ON = re.compile(r"stdio forwarding failed|channel \d+: open failed")
 
 
 def connection_error(
-    name: str, address: SSHAddress, complaints: str, said: bytes = b"", code: int = 255
+    name: str, address: SSHAddress, complaints: str, said: bytes = b"", code: int = 255, *, jump: str = ""
 ) -> DeviceError:
     """The error of a connection that did not come about: ``complaints`` is ssh's standard error, ``said`` what the machine
-    printed before its shell should have answered, ``code`` ssh's exit code."""
+    printed before its shell should have answered, ``code`` ssh's exit code, ``jump`` the jump host of the user's config."""
     words = complaints.strip()
     if code != 255 or (not words and said.strip()):
         return _no_shell(name, address, said.decode("utf-8", "replace") + "\n" + words, code)
-    reason = _explained(name, address, words)
-    jump = " (through the jump host of your SSH config)" if _JUMP.search(words) else ""
-    return DeviceError(f"{name} is not reached{jump}: {reason}", output=complaints)
+    way, failing = "", address
+    if jump:
+        way = f" through the jump host {clean_text(jump, 80)} of your SSH config"
+        if _JUMP_FAILED.search(words) and not _JUMP_WENT_ON.search(words):
+            failing = SSHAddress(clean_text(jump, 80).rpartition(",")[2])
+    return DeviceError(f"{name} is not reached{way}: {_explained(name, failing, words)}", output=complaints)
 
 
 def silence_error(name: str, address: SSHAddress, said: str, limit_s: float) -> DeviceError:

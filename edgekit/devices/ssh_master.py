@@ -126,7 +126,18 @@ class Master:
         if self._process.poll() is None and not said.endswith(b"\0ended"):
             raise silence_error(self.name, self.address, said.decode("utf-8", "replace"), LOGIN_S)
         code = _code(self._process)
-        raise connection_error(self.name, self.address, self.complaints(), said.removesuffix(b"\0ended"), code)
+        heard = said.removesuffix(b"\0ended")
+        raise connection_error(self.name, self.address, self.complaints(), heard, code, jump=self._jump())
+
+    def _jump(self) -> str:
+        """The jump host that the user's config sends us through; empty where there is none."""
+        command = self._command("ControlMaster=no", "")[:-1]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            asked = subprocess.run([command[0], "-G", *command[1:]], capture_output=True, timeout=10, check=False)
+            for line in asked.stdout.decode("utf-8", "replace").splitlines():
+                if line.lower().startswith("proxyjump "):
+                    return line.partition(" ")[2].strip()
+        return ""
 
 
 def end_process(process: subprocess.Popen[bytes], *, patience_s: float) -> None:

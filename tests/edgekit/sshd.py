@@ -113,62 +113,74 @@ class SSHServer:
 class Line:
     """A TCP line to a port of this machine that counts what goes over it, and can be slow, cut, or dead.
 
-    It cuts once more than ``cut_after`` bytes went to the server; ``bytes_per_s`` bounds its speed that way.
+    Up is towards the server. It hangs up once more than ``cut_after`` bytes went up, or ``cut_down_after`` came down; after
+    ``silent_after`` bytes it takes everything and passes nothing on; ``bytes_per_s`` bounds its speed upwards.
     """
 
     def __init__(self, port: int, *, cut_after: int | None = None, bytes_per_s: float | None = None) -> None:
         self.target, self.cut_after, self.bytes_per_s = port, cut_after, bytes_per_s
-        self.sent = 0
-        self.silent = False
+        self.cut_down_after: int | None = None
+        self.silent_after: int | None = None
+        self.sent = self.received = 0
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def cut(self) -> None:
-        """Hang up on everybody."""
-        for side in self._open:
-            with contextlib.suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
 
     def close(self) -> None:
         """Hang up, and take no more calls."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.cut()
+        self.silent_after = None
+        self._hang_up()
+        for thread in self._threads:
+            thread.join(timeout=10)
         for side in self._open:
             side.close()
+
+    def _hang_up(self) -> None:
+        for side in self._open:
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self.target))
             self._open += [client, server]
-            threading.Thread(target=self._carry, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._carry, args=(server, client, False), daemon=True).start()
+            for ends in ((client, server, True), (server, client, False)):
+                thread = threading.Thread(target=self._carry, args=ends, daemon=True)
+                thread.start()
+                self._threads.append(thread)
 
     def _carry(self, source: socket.socket, sink: socket.socket, upwards: bool) -> None:
         with contextlib.suppress(OSError):
-            while True:
-                data = source.recv(4096)
-                while self.silent:
-                    time.sleep(0.02)
-                if not data:
-                    break
-                if upwards:
-                    self.sent += len(data)
-                    if self.bytes_per_s:
-                        time.sleep(len(data) / self.bytes_per_s)
-                    if self.cut_after is not None and self.sent > self.cut_after:
-                        self.cut_after = None
-                        self.cut()
-                        return
+            while data := source.recv(4096):
+                if not self._pass_on(len(data), upwards):
+                    return
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+
+    def _pass_on(self, count: int, upwards: bool) -> bool:
+        if upwards:
+            self.sent += count
+        else:
+            self.received += count
+        if upwards and self.bytes_per_s:
+            time.sleep(count / self.bytes_per_s)
+        while self.silent_after is not None and self.sent > self.silent_after:
+            time.sleep(0.05)
+        limit, so_far = (self.cut_after, self.sent) if upwards else (self.cut_down_after, self.received)
+        if limit is None or so_far <= limit:
+            return True
+        self.cut_after = self.cut_down_after = None
+        self._hang_up()
+        return False
 
 
 def needed_ssh() -> None:

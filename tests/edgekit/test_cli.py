@@ -31,6 +31,7 @@ OPTIONS = {
     ],
     "recipes": ["--json"],
     "inspect": ["--json"],
+    "device": [],
     "doctor": ["--json"],
 }  # fmt: skip
 HEAVY = (
