@@ -43,15 +43,16 @@ def write_wheel(folder: Path, name: str, files: dict[str, bytes], *, record: boo
     return path
 
 
-def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path) -> None:
-    """The small wheels of ``wheel_set``; ``shown`` is the site-packages that the one of numpy makes visible."""
+def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path, *, runtime: bool = False) -> None:
+    """The small wheels of ``wheel_set``; ``shown`` is the site-packages that the one of numpy makes visible, with
+    ``runtime`` the real runtime there too."""
     for requirement in wheel_set.requirements:
         project, version = requirement.replace(".strenum", "_strenum").split("==")
         project = project.replace("-", "_")
         files = {f"{project}_is_here.txt": version.encode()}
         if project == "numpy":
             files["shown.pth"] = f"{shown}\n".encode()
-        if project == "ai_edge_litert":
+        if project == "ai_edge_litert" and not runtime:
             files["ai_edge_litert/interpreter.py"] = b"class Interpreter: ...\n"
         write_wheel(folder, f"{project}-{version}-{target.tag}-{target.tag}-manylinux2014_{target.architecture}", files)
 

@@ -49,17 +49,20 @@ def board(tmp_path: Path) -> ThisMachine:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_flush() -> Iterator[None]:
-    """A flush of all disks of this machine, at every setup, would cost more than everything that is tested."""
+def _steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One device wheel for all tests, whoever edits the package meanwhile; and no flush of all disks of this machine at
+    every setup, which would cost more than everything that is tested."""
     script = onboard_script()
     assert "os.sync()" in script
+    wheel = board_setup.write_device_wheel(tmp_path_factory.mktemp("own"))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("edgekit.devices.setup_board.onboard_script", lambda: script.replace("os.sync()", "pass"))
+        patched.setattr(board_setup, "write_device_wheel", lambda folder: Path(shutil.copy(wheel, folder)))
         yield
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
+def made(_steady: None, tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
     """The home of a board after its first setup."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "bin").mkdir()
