@@ -149,17 +149,17 @@ def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:
 
 def _not_comparable(candidates: Sequence[Candidate], base: Candidate, choice: Candidate | None) -> Iterable[str]:
     """Whose latency compares neither with the baseline's nor, where that is another matter, with the choice's."""
-    for other in dict.fromkeys(filter(None, (base.name, None if choice is None else choice.name))):
-        held = next(item for item in candidates if item.name == other)
+    told: set[str] = {base.name}
+    for held in (base, choice):
         groups: dict[str, list[str]] = {}
         for item in candidates:
-            found = latency_difference(held, item)
-            if item is not held and found is not None and not found.comparable:
+            found = None if held is None or item.name in told else latency_difference(held, item)
+            if found is not None and not found.comparable:
                 groups.setdefault(found.reason, []).append(item.name)
         for why, names in groups.items():
-            if held is base or base.name not in names:
-                who = f"{', '.join(names)}: latency not comparable with {other}'s"
-                yield f"{who}: {why}. Measure them together: edgekit bench RUN"
+            told.update(names)
+            who = f"{', '.join(names)}: latency not comparable with {held.name if held else ''}'s"
+            yield f"{who}: {why}. Measure them together: edgekit bench RUN"
 
 
 def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from edgekit_device.report import BenchmarkReport, ConditionsFacts
 
@@ -37,20 +38,25 @@ def noise_line(report: BenchmarkReport) -> str:
 
 def board_line(report: BenchmarkReport) -> str:
     """The state of the board while it measured, as far as it tells; empty where it tells nothing."""
-    return ", ".join(text for _, before, after in moments(report) if (text := _moved(before, after)))
+    parts = []
+    for moment in MOMENTS:
+        before, after = moment.shown(report.before), moment.shown(report.after)
+        if moment.line and (moved := _moved(before, after)) and moved != moment.silent:
+            parts.append(moment.line.format(moved))
+    return ", ".join(parts)
 
 
 def moments(report: BenchmarkReport) -> tuple[Row, ...]:
-    """Rows of (what, before, after) for all that the board says of its state; the unit stands in the figure."""
-    facts = ((title, shown(report.before), shown(report.after)) for title, shown in MOMENTS)
+    """Rows of (what, before, after) for all that the board says of its state."""
+    facts = ((it.title, it.shown(report.before), it.shown(report.after)) for it in MOMENTS)
     return tuple((title, before, after) for title, before, after in facts if before or after)
 
 
 def conditions_rows(reports: Sequence[BenchmarkReport], titles: Sequence[str]) -> list[Row]:
     """A head and rows that put the conditions of several reports side by side; what none of them tells is left out."""
     rows = [(name, *(shown(report) for report in reports)) for name, shown in FACTS]
-    for title, shown in MOMENTS:
-        rows.append((title, *(_moved(shown(report.before), shown(report.after)) for report in reports)))
+    for it in MOMENTS:
+        rows.append((it.title, *(_moved(it.shown(report.before), it.shown(report.after)) for report in reports)))
     return [("", *titles), *(row for row in rows if any(row[1:]))]
 
 
@@ -68,38 +74,39 @@ def _board(report: BenchmarkReport) -> str:
     return ", ".join(names)
 
 
-def _frequency(facts: ConditionsFacts) -> str:
-    if facts.frequency_mhz is None:
-        return ""
-    top = f" of {facts.frequency_max_mhz:,.0f}" if facts.frequency_max_mhz else ""
-    return f"{facts.frequency_mhz:,.0f}{top} MHz"
-
-
 def _busy(facts: ConditionsFacts) -> str:
     if facts.busy_others is None:
         return ""
-    who = (
-        f" ({', '.join(plain(name, 30) for name in facts.others[:3])})"
-        if facts.others and facts.busy_others >= 0.1
-        else ""
-    )
-    return f"others on {facts.busy_others:.1f} cores{who}"
+    who = ", ".join(plain(name, 30) for name in facts.others[:3]) if facts.busy_others >= SOME_BUSY else ""
+    return f"{facts.busy_others:.1f} cores" + (f" ({who})" if who else "")
 
 
 def _number(value: float | None, text: Callable[[float], str]) -> str:
     return "" if value is None else text(value)
 
 
-Shown = Callable[[ConditionsFacts], str]
-MOMENTS: tuple[tuple[str, Shown], ...] = (
-    ("governor", lambda it: plain(it.governor)),
-    ("frequency", _frequency),
-    ("temperature", lambda it: _number(it.temperature_c, figures.celsius)),
-    ("throttling", lambda it: "" if it.throttling in ("", "none") else f"throttled: {plain(it.throttling)}"),
-    ("other processes", _busy),
-    ("load", lambda it: _number(it.load_1m, lambda value: f"load {value:.1f}")),
-    ("free memory", lambda it: _number(it.memory_available_mb, lambda value: f"{figures.mebibytes(value)} free")),
-    ("swap", lambda it: _number(it.swap_used_mb or None, lambda value: f"{figures.mebibytes(value)} swapped")),
+@dataclass(frozen=True)
+class _Moment:
+    """One figure of the board's state: its text, and how a line says it; not at all where it is ``silent``."""
+
+    title: str
+    shown: Callable[[ConditionsFacts], str]
+    line: str = ""
+    silent: str = ""
+
+
+SOME_BUSY = 0.1
+MOMENTS = (
+    _Moment("governor", lambda it: plain(it.governor), "{}"),
+    _Moment("frequency", lambda it: _number(it.frequency_mhz, figures.megahertz), "{}"),
+    _Moment("top frequency", lambda it: _number(it.frequency_max_mhz, figures.megahertz)),
+    _Moment("temperature", lambda it: _number(it.temperature_c, figures.celsius), "{}"),
+    _Moment("throttling", lambda it: plain(it.throttling), "throttled: {}", "none"),
+    _Moment("since it was started", lambda it: plain(it.throttled_before)),
+    _Moment("other processes", _busy, "others on {}"),
+    _Moment("load", lambda it: _number(it.load_1m, lambda value: f"{value:.1f}")),
+    _Moment("free memory", lambda it: _number(it.memory_available_mb, figures.mebibytes)),
+    _Moment("swap used", lambda it: _number(it.swap_used_mb, figures.mebibytes), "{} swapped", "0 B"),
 )
 FACTS: tuple[tuple[str, Callable[[BenchmarkReport], str]], ...] = (
     ("ran by", way),

@@ -22,15 +22,18 @@ __all__ = [
     "limit",
     "mebibytes",
     "megahertz",
+    "millijoules",
     "milliseconds",
     "milliseconds_between",
     "percent",
     "points",
     "ratio",
+    "seconds",
     "size",
     "size_unit",
     "slowdown",
     "ticks",
+    "watts",
 ]
 
 MISSING = "\N{EN DASH}"
@@ -140,6 +143,25 @@ def megahertz(value: float | None) -> str:
 def celsius(value: float | None) -> str:
     """A temperature in degrees Celsius."""
     return MISSING if value is None else f"{value:.0f} °C".replace("-", MINUS)
+
+
+def seconds(value: float | None) -> str:
+    """A duration in seconds, from two minutes on in minutes."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value / 60:.1f} min" if value >= 120 else f"{_significant(value)} s"
+
+
+def watts(value: float | None) -> str:
+    """A power."""
+    return MISSING if value is None or not math.isfinite(value) else f"{_significant(value)} W"
+
+
+def millijoules(value: float | None) -> str:
+    """An energy that is given in millijoules; from a thousand on in joules."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{_significant(value / 1000)} J" if value >= 1000 else f"{_significant(value)} mJ"
 
 
 def difference(value: float | None) -> str:

@@ -13,8 +13,11 @@ from edgekit_device.report import BenchmarkReport
 
 from ..errors import MissingExtraError
 from ..records import ClassScore, ComparedVariant, Comparison, Evaluation, Failure, Parity
-from . import figures, summary
+from . import figures, measured, summary
 from .chart import decimate
+from .conditions import moments
+from .curve import Curve, sustained_curve
+from .measured import texts
 from .pictures import latency_spread, trade_off
 from .summary import Column, plain
 
@@ -37,6 +40,17 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What of one report is no list of figures: rows of tables, and the curve in both layouts."""
+
+    moments: tuple[tuple[str, ...], ...]
+    curves: tuple[tuple[str, Curve], ...]
+    operators: tuple[tuple[str, ...], ...]
+    profiled_by: str
+    trials: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Detail:
     """All that is known of one variant; ``facts`` are titled lists of (name, text)."""
 
@@ -48,6 +62,7 @@ class Detail:
     matrix: tuple[tuple[str, tuple[tuple[str, float, bool], ...]], ...]
     confusions: tuple[tuple[str, str, str], ...]
     notes: tuple[str, ...]
+    measured: tuple[Measurement, ...]
 
 
 def render_html(comparison: Comparison) -> str:
@@ -190,9 +205,12 @@ def _detail(comparison: Comparison, variant: ComparedVariant) -> Detail:
     for place, report in enumerate(reports, 1):
         suffix = f" #{place}" if len(reports) > 1 else ""
         groups += [
-            (f"Latency{suffix}", _latency_facts(report)),
-            (f"Runtime{suffix}", _runtime_facts(report)),
-            (f"Board{suffix}", _board_facts(report)),
+            (f"Steady latency{suffix}", measured.steady_facts(report, variant)),
+            (f"Cold start{suffix}", measured.cold_facts(report)),
+            (f"Runtime{suffix}", measured.runtime_facts(report)),
+            (f"Board{suffix}", measured.board_facts(report)),
+            (f"Energy{suffix}", measured.energy_facts(report)),
+            (f"Sustained{suffix}", measured.sustained_facts(report)),
         ]
     groups.append(("SHA-256", _fingerprints(evaluation, reports)))
     scores = evaluation.per_class if evaluation else ()
@@ -207,6 +225,18 @@ def _detail(comparison: Comparison, variant: ComparedVariant) -> Detail:
         matrix=_matrix(evaluation),
         confusions=_confusions(evaluation),
         notes=tuple(plain(note, 200) for report in reports for note in report.notes),
+        measured=tuple(map(_measurement, reports)),
+    )
+
+
+def _measurement(report: BenchmarkReport) -> Measurement:
+    curves = [(kind, sustained_curve(report.sustained, width)) for kind, width in (("wide", 860), ("narrow", 400))]
+    return Measurement(
+        moments=moments(report),
+        curves=tuple((kind, curve) for kind, curve in curves if curve is not None),
+        operators=measured.operator_rows(report),
+        profiled_by=plain(report.profile.source, 80),
+        trials=measured.trial_rows(report),
     )
 
 
@@ -226,7 +256,7 @@ def _evaluation_facts(evaluation: Evaluation | None) -> Facts:
             yield name, figures.percent(value)
     if evaluation.mean_absolute_error is not None:
         yield "mean absolute error", figures.difference(evaluation.mean_absolute_error)
-    yield from _texts({"runtime": evaluation.runtime})
+    yield from texts({"runtime": evaluation.runtime})
 
 
 def _parity_facts(parity: Parity | None) -> Facts:
@@ -239,79 +269,12 @@ def _parity_facts(parity: Parity | None) -> Facts:
         yield "same answer", figures.percent(parity.same_answer)
 
 
-def _latency_facts(report: BenchmarkReport) -> Facts:
-    latency = report.latency
-    if report.board.emulator:
-        yield "emulated", f"by {report.board.emulator}: no latency"
-        return
-    yield "inferences", figures.count(latency.count)
-    named = {
-        "load and prepare": latency.init_ms,
-        "first inference": latency.first_ms,
-        "warm-up mean": latency.warmup_mean_ms,
-        "steady mean": latency.mean_ms,
-        "standard deviation": latency.std_ms,
-        "min": latency.min_ms,
-        "5 % under": latency.p5_ms,
-        "median": latency.median_ms,
-        "90 % under": latency.p90_ms,
-        "95 % under": latency.p95_ms,
-        "99 % under": latency.p99_ms,
-        "max": latency.max_ms,
-    }
-    for name, value in named.items():
-        if value is not None:
-            counted = f" over {figures.count(latency.warmup_count)}" if name == "warm-up mean" else ""
-            yield name, figures.milliseconds(value) + counted
-
-
-def _runtime_facts(report: BenchmarkReport) -> Facts:
-    runtime = report.runtime
-    yield from _texts(
-        {
-            "runtime": f"{plain(runtime.name)} {plain(runtime.version)}".strip(),
-            "delegate": runtime.delegate or "none",
-            "threads": str(runtime.threads),
-        }
-    )
-    if report.memory.peak_rss_mb is not None:
-        yield "peak RSS", figures.mebibytes(report.memory.peak_rss_mb)
-    if report.accuracy.accuracy is not None:
-        checked = figures.count(report.accuracy.count)
-        yield "accuracy on the device", f"{figures.percent(report.accuracy.accuracy)} of {checked} samples"
-
-
 def _fingerprints(evaluation: Evaluation | None, reports: Sequence[BenchmarkReport]) -> Facts:
     models = [report.model.sha256 for report in reports] + ([evaluation.model_sha256] if evaluation else [])
     for sha256 in dict.fromkeys(plain(text) for text in models if text):
         yield "model", sha256
     if evaluation is not None and evaluation.data_sha256:
         yield "data", plain(evaluation.data_sha256)
-
-
-def _board_facts(report: BenchmarkReport) -> Facts:
-    board = report.board
-    yield from _texts(
-        {
-            "board": board.model,
-            "processor": board.cpu,
-            "architecture": board.architecture,
-            "cores": str(board.cores) if board.cores else "",
-            "governor": board.governor,
-            "frequency": figures.megahertz(board.frequency_mhz) if board.frequency_mhz is not None else "",
-            "temperature": figures.celsius(board.temperature_c) if board.temperature_c is not None else "",
-            "throttling": board.throttling,
-            "memory": figures.mebibytes(board.memory_mb) if board.memory_mb is not None else "",
-            "system": board.system,
-            "python": board.python,
-            "numpy": board.numpy,
-            "measured": report.created,
-        }
-    )
-
-
-def _texts(named: Mapping[str, str]) -> Facts:
-    return ((name, plain(text, 200)) for name, text in named.items() if text)
 
 
 def _matrix(evaluation: Evaluation | None) -> tuple[tuple[str, tuple[tuple[str, float, bool], ...]], ...]:
@@ -355,6 +318,6 @@ def _made(comparison: Comparison) -> Facts:
         "python on the device": {plain(it.board.python): None for it in reports},
         "numpy on the device": {plain(it.board.numpy): None for it in reports},
     }
-    for name, texts in named.items():
-        if found := [text for text in texts if text]:
+    for name, said in named.items():
+        if found := [text for text in said if text]:
             yield name, ", ".join(found)

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import figures
-from .summary import columns, failure_line, headline, legend, limits_line, mark, plain
+from .conditions import board_line, noise_line
+from .measured import sustained_facts
+from .summary import Column, columns, failure_line, headline, legend, limits_line, mark, plain
 
 if TYPE_CHECKING:
-    from ..records import Comparison
+    from ..records import ComparedVariant, Comparison
 
 __all__ = ["escape", "render_markdown"]
 
@@ -26,6 +28,7 @@ def render_markdown(comparison: Comparison) -> str:
         f"<sub>{escape(legend(comparison))}. {figures.SIZE_NOTE}.</sub>" if comparison.variants else "",
         "\n".join(_gate(comparison)),
         _bullets("Measured on", (f"{escape(key)}: {escape(value)}" for key, value in comparison.measured_on.items())),
+        _bullets("Conditions", (escape(line) for line in _conditions(comparison))),
         _bullets("Caveats", (escape(caveat) for caveat in comparison.caveats)),
         f"<sub>Compared {escape(comparison.created)}</sub>" if comparison.created else "",
     ]
@@ -51,7 +54,12 @@ def _table(comparison: Comparison) -> Iterator[str]:
     for variant in comparison.variants:
         name = escape(plain(variant.name))
         strong = f"**{name}**" if variant.name == comparison.choice and name else name
-        yield _row(mark(comparison, variant), strong, *(column.text(variant) for column in shown))
+        yield _row(mark(comparison, variant), strong, *(_cell(column, variant) for column in shown))
+
+
+def _cell(column: Column, variant: ComparedVariant) -> str:
+    small = "" if column.aside is None else column.aside(variant)
+    return column.text(variant) + (f"<br><sub>{escape(small)}</sub>" if small else "")
 
 
 def _row(*cells: str) -> str:
@@ -67,6 +75,14 @@ def _gate(comparison: Comparison) -> Iterator[str]:
         yield ""
     for failure in gate.failures:
         yield f"- {escape(failure_line(failure))}"
+
+
+def _conditions(comparison: Comparison) -> Iterator[str]:
+    """The state of the board around each measurement, for those that tell."""
+    for name, report in comparison.reports:
+        told = [board_line(report), *(f"{title} {text}" for title, text in sustained_facts(report))]
+        if any(told):
+            yield f"{plain(name)}: {'; '.join(filter(None, (noise_line(report), *told)))}"
 
 
 def _bullets(title: str, lines: Iterator[str]) -> str:

@@ -34,7 +34,8 @@ NAME_CAP = 120
 class Column:
     """One figure of every variant: ``value`` to sort by, ``text`` to show; ``secondary`` ones may stand apart.
 
-    ``words`` says it where a figure alone would not.
+    ``words`` says it where a figure alone would not, ``why`` how it came about; ``aside`` is set small beside it where
+    there is room.
     """
 
     title: str
@@ -43,6 +44,8 @@ class Column:
     hint: str = ""
     secondary: bool = False
     words: Callable[[ComparedVariant], str] | None = None
+    why: Callable[[ComparedVariant], str] | None = None
+    aside: Callable[[ComparedVariant], str] | None = None
 
     def text(self, variant: ComparedVariant) -> str:
         """The figure of ``variant`` as text."""
@@ -60,11 +63,18 @@ def columns(comparison: Comparison) -> tuple[Column, ...]:
         Column(metric, lambda it: it.accuracy, figures.percent, "on held-out data"),
         Column("Δ", lambda it: None if it.drop is None else -it.drop, figures.points, f"{metric} against {against}"),
         Column("agreement", lambda it: it.agreement, figures.percent, "samples answered as the float model does", True),
-        Column("median", lambda it: it.median_ms, figures.milliseconds, "median latency of one inference"),
+        Column(
+            "median",
+            lambda it: it.median_ms,
+            figures.milliseconds,
+            "median latency of one inference, with its 95 % interval",
+            aside=_interval,
+        ),
         Column("p95", lambda it: it.p95_ms, figures.milliseconds, "95 % of inferences took no longer"),
         Column(
             f"{figures.TIMES} faster", lambda it: it.speedup, figures.ratio, f"median latency of {against} over its own"
         ),
+        *(_JUDGED if any(it.verdict for it in comparison.variants) else ()),
         *(_BRINGS if techniques else ()),
         Column("peak RSS", lambda it: it.peak_rss_mb, figures.mebibytes, "peak memory of the measuring process", True),
         *(_COUNTED if techniques else ()),
@@ -77,6 +87,24 @@ def _brings(variant: ComparedVariant) -> str:
     return ", ".join(plain(gain) for gain in variant.gains) or "nothing"
 
 
+def _interval(variant: ComparedVariant) -> str:
+    if variant.median_low_ms is None or variant.median_high_ms is None:
+        return ""
+    return figures.milliseconds_between(variant.median_low_ms, variant.median_high_ms)
+
+
+# What there is where a baseline was measured too.
+_JUDGED = (
+    Column(
+        "verdict",
+        lambda it: it.ratio,
+        figures.slowdown,
+        "latency against the baseline: called other only where that is more than noise",
+        words=lambda it: plain(it.verdict) or figures.MISSING,
+        why=lambda it: plain(it.verdict_reason, 400),
+        aside=lambda it: "" if it.ratio is None else figures.slowdown(it.ratio),
+    ),
+)
 # What differs only where recipes change the model itself.
 _BRINGS = (
     Column(
