@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import re
 import signal
 import sys
@@ -43,11 +44,13 @@ def add(verbs: Verbs) -> None:
     )
     option("--labels", metavar="F", help="names, one a line (default: those in the model's note)")
     option("--top", type=_positive, metavar="K", help="at most K classes (default 5) or boxes (default 100)")
-    option("--threshold", type=float, metavar="X", help="lowest score (default 0.5 for boxes)")
-    option("--iou", type=float, default=0.5, metavar="X", help="overlap above which the lesser box goes (default 0.5)")
+    option("--threshold", type=_number, metavar="X", help="lowest score (default 0.5 for boxes)")
+    option(
+        "--iou", type=_number, default=0.5, metavar="X", help="overlap above which the lesser box goes (default 0.5)"
+    )
     option("--letterbox", action="store_true", help="keep the picture's ratio, grey around it")
-    option("--scale", type=float, metavar="X", help="value = pixel * scale + offset (default: the model's note)")
-    option("--offset", type=float, metavar="X", help="see --scale")
+    option("--scale", type=_number, metavar="X", help="value = pixel * scale + offset (default: the model's note)")
+    option("--offset", type=_number, metavar="X", help="see --scale")
     option(
         "--format",
         default="",
@@ -55,9 +58,9 @@ def add(verbs: Verbs) -> None:
         help="of raw frames: rgb24 bgr24 gray yuyv nv12 i420, u8 s16 s24 s32 f32; mjpg",
     )
     option("--size", type=_size, metavar="WxH", help="of the camera, of raw frames or of random ones")
-    option("--rate", type=_positive, default=16_000, metavar="HZ", help="sound is brought to this rate (default 16000)")
-    option("--window", type=float, metavar="S", help="seconds of sound at a time (default: the model's input)")
-    option("--hop", type=float, metavar="S", help="seconds from one window to the next (default: half a window)")
+    option("--rate", type=_rate, default=16_000, metavar="HZ", help="sound is brought to this rate (default 16000)")
+    option("--window", type=_duration, metavar="S", help="seconds of sound at a time (default: the model's input)")
+    option("--hop", type=_duration, metavar="S", help="seconds from one window to the next (default: half a window)")
     option("--loop", action="store_true", help="begin anew after the last picture")
     queue = parser.add_mutually_exclusive_group()
     queue.add_argument(
@@ -67,7 +70,7 @@ def add(verbs: Verbs) -> None:
         "--every-frame", dest="drop", action="store_false", help="none is dropped (default for all else)"
     )
     option("--frames", type=_positive, metavar="N", help="stop after N results")
-    option("--seconds", type=float, metavar="S", help="stop after S seconds")
+    option("--seconds", type=_duration, metavar="S", help="stop after S seconds")
     option("--output", metavar="F", help="where the lines go (default: standard output)")
     option("--quiet", action="store_true", help="nothing on standard error")
     add_runtime(parser)
@@ -95,7 +98,8 @@ def _run(arguments: argparse.Namespace, model: Model, file: IO[bytes], stops: li
     summary = summarize(lines, pipeline, time.perf_counter() - started_s)
     about = {"model": model.name, "task": pipeline.task, "runtime": vars(model.runtime)}
     with contextlib.suppress(BrokenPipeError):
-        lines.write({"summary": {**about, **summary}})
+        if not pipeline.hangs:
+            lines.write({"summary": {**about, **summary}})
     if not arguments.quiet:
         print(f"{lines.status(pipeline.dropped)}, {pipeline.skipped} skipped; ended: {pipeline.ended}", file=sys.stderr)
 
@@ -187,6 +191,27 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= 2**31:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def _rate(text: str) -> int:
+    if _positive(text) > 1_000_000:
+        raise argparse.ArgumentTypeError(f"expected at most 1000000 Hz, got {text!r}")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        if math.isfinite(float(text)):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+
+
+def _duration(text: str) -> float:
+    if not 0 < _number(text) <= 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return float(text)
 
 
 def _size(text: str) -> tuple[int, int]:

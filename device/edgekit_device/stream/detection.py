@@ -45,7 +45,7 @@ def find_postprocessed(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) 
 def from_postprocessed(boxes: Array, classes: Array, scores: Array, count: Array, threshold: float) -> Boxes:
     """What the operator found, of at least ``threshold``; what is no number is left out."""
     found = float(count.reshape(-1)[0])
-    rows = min(int(found), len(scores[0])) if np.isfinite(found) else 0
+    rows = max(0, min(int(found), len(scores[0]))) if np.isfinite(found) else 0
     sound = np.isfinite(boxes[0, :rows]).all(axis=1) & np.isfinite(classes[0, :rows]) & (scores[0, :rows] >= threshold)
     keep = np.flatnonzero(sound)
     keep = keep[np.argsort(-scores[0, keep], kind="stable")]

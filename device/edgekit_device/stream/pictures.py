@@ -75,9 +75,9 @@ def read_npy(file: IO[bytes]) -> Optional[Array]:
         if dtype.kind not in "fiub" or size_bytes > CAP_BYTES:
             raise DataError(f"expected an array of numbers of at most {CAP_BYTES} bytes, got {dtype} {shape}")
         flat = read_exactly(file, np.empty(shape[::-1] if fortran else shape, dtype))
-    except (ValueError, KeyError, TypeError, SyntaxError, OverflowError, OSError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a damaged header raises what Python's own parser raises
         raise DataError(f"expected numpy's .npy, got a damaged one: {first_line(error)}") from error
     return flat.T if fortran else flat
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from ..errors import DataError, InputError
@@ -22,9 +20,7 @@ __all__ = ["STAGES", "Pipeline", "Work"]
 
 STAGES = ("capture", "prepare", "infer", "answer", "total")
 MOST_BAD_IN_A_ROW = 100
-PATIENCE_S = 5.0
-# A stage that comes back from C waits for the interpreter's lock: 5 ms, Python's default, is longer than an inference.
-SWITCH_INTERVAL_S = 0.0005
+PATIENCE_S = 2.0
 
 
 class Work(NamedTuple):
@@ -41,7 +37,8 @@ class Pipeline:
     """Runs a stream once: ``run`` returns when it is over.
 
     ``emit`` gets each Work with its result, in order; its BrokenPipeError ends the stream as the end of the source
-    does. ``latest``: a frame nobody fetched in time gives way to the next one. ``ended`` says why it is over.
+    does. ``latest``: a frame nobody fetched in time gives way to the next one. Afterwards ``ended`` says why it is over, and
+    ``hangs`` whether a stage would not stop, such as a write that nobody reads.
     """
 
     def __init__(
@@ -66,6 +63,7 @@ class Pipeline:
         self._error: Optional[BaseException] = None
         self.captured = self.emitted = self.skipped = self._bad_in_a_row = 0
         self.skip_reason = self.ended = ""
+        self.hangs = False
 
     @property
     def task(self) -> str:
@@ -92,20 +90,20 @@ class Pipeline:
             )
         ]
         started_ns = self._clock()
-        with _short_switches():
-            for stage in stages:
-                stage.start()
-            while not self._over.wait(0.1):
-                tick()
-                self.ended = self.ended or stopped()
-                if self._seconds is not None and self._clock() - started_ns >= self._seconds * 1e9:
-                    self.ended = self.ended or "time"
-                if self.ended:
-                    break
-            self._stop()
-            deadline = time.monotonic() + PATIENCE_S
-            for stage in stages:
-                stage.join(max(0.0, deadline - time.monotonic()))
+        for stage in stages:
+            stage.start()
+        while not self._over.wait(0.1):
+            tick()
+            self.ended = self.ended or stopped()
+            if self._seconds is not None and self._clock() - started_ns >= self._seconds * 1e9:
+                self.ended = self.ended or "time"
+            if self.ended:
+                break
+        self._stop()
+        deadline = time.monotonic() + PATIENCE_S
+        for stage in stages:
+            stage.join(max(0.0, deadline - time.monotonic()))
+        self.hangs = any(stage.is_alive() for stage in stages)
         if self._error is not None:
             raise self._error
         if self.skipped and not self.emitted and self.ended == "end":
@@ -189,13 +187,3 @@ class Pipeline:
         if self.emitted == self._frames:
             self.ended = "frames"
             self._over.set()
-
-
-@contextmanager
-def _short_switches() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -58,9 +58,10 @@ class SoundSource(Source):
 
     def frames(self) -> Iterator[Frame]:
         """The windows, each with the second it begins at."""
-        mono = resample(self._blocks(), self._pcm.rate_hz, self._rate_hz)
-        for start, window in windows(mono, self._window, self._hop):
-            yield Frame(lambda window=window: window, {"second": round(start / self._rate_hz, 6)})  # type: ignore[misc]
+        with self._file:
+            mono = resample(self._blocks(), self._pcm.rate_hz, self._rate_hz)
+            for start, window in windows(mono, self._window, self._hop):
+                yield Frame(lambda window=window: window, {"second": round(start / self._rate_hz, 6)})  # type: ignore[misc]
 
     def close(self) -> None:
         """End."""

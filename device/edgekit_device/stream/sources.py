@@ -67,7 +67,11 @@ def _open_wav(path: str, spec: TensorSpec, options: SourceOptions) -> Source:
         file = open(path, "rb")  # noqa: SIM115 - the source reads it to its end
     except OSError as error:
         raise SourceError(f"cannot read {clean_text(path)}: {error.strerror or error}") from error
-    return SoundSource(file, read_header(file, clean_text(path)), spec, options)
+    try:
+        return SoundSource(file, read_header(file, clean_text(path)), spec, options)
+    except BaseException:
+        file.close()
+        raise
 
 
 class NoiseSource(Source):

@@ -57,23 +57,30 @@ class VideoSource(Source):
         """The frames; DataError at the end where ffmpeg gave up, or gave none."""
         count = 0
         try:
-            while (picture := read_netpbm(self._output)) is not None:
-                count += 1
-                yield Frame(lambda picture=picture: picture, {})  # type: ignore[misc]
+            with self._output as output:
+                while (picture := read_netpbm(output)) is not None:
+                    count += 1
+                    yield Frame(lambda picture=picture: picture, {})  # type: ignore[misc]
+            self._check_end(count)
         except DataError:
-            if not self._process.wait(KILL_PATIENCE_S):
+            if not self._closed:
                 raise
-        if not self._closed and (self._process.wait(KILL_PATIENCE_S) or not count):
-            self._messages.seek(0)
-            lines = self._messages.read(1 << 16).decode("utf-8", "replace").splitlines()
-            said = clean_text(lines[-1]) if lines else "it found no picture"
-            raise DataError(f"ffmpeg cannot decode {clean_text(self._path)} after {count} frames: {said}")
+        finally:
+            self.close()
+            self._messages.close()
 
     def close(self) -> None:
         """Kill ffmpeg, and wait for it."""
         self._closed = True
         self._process.kill()
         self._process.wait()
+
+    def _check_end(self, count: int) -> None:
+        if self._process.wait(KILL_PATIENCE_S) or not count:
+            self._messages.seek(0)
+            lines = self._messages.read(1 << 16).decode("utf-8", "replace").splitlines()
+            said = clean_text(lines[-1]) if lines else "it found no picture"
+            raise DataError(f"ffmpeg cannot decode {clean_text(self._path)} after {count} frames: {said}")
 
     @property
     def _output(self) -> IO[bytes]:
