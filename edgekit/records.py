@@ -36,7 +36,8 @@ class Variant:
     """One produced ``.tflite`` and where it came from. Times in seconds, sizes in bytes.
 
     ``spec`` is the decodable name of its recipe. ``achieved`` holds what was measured on the file and by the techniques:
-    macs, parameters, sparsity, clusters, kept, and one entry a step.
+    macs, parameters, sparsity, clusters, kept, and one entry a step. ``run_with`` holds, for each device it was tuned on,
+    how it runs fastest there: runtime, version, delegate, threads and median_ms.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Variant:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
+    run_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,187 @@
+"""Tuning on a device: what is kept of it, and how it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from edgekit_device import BenchmarkReport
+from edgekit_device.report import (
+    LatencyFacts,
+    ModelFacts,
+    OperatorTime,
+    ProfileFacts,
+    RuntimeFacts,
+    TuningFacts,
+    TuningTrial,
+)
+
+from edgekit.devices import BenchRequest, Completed, Device, FakeTransport, open_device
+from edgekit.errors import DeviceError, UsageError
+from edgekit.profiling import operator_layers
+from edgekit.records import Variant
+from edgekit.render.profile import profile_lines
+from edgekit.store import RunStore, file_sha256
+from edgekit.tuning import describe_run_with, run_with, tune
+from tests.tflite_builder import conv_model
+
+FACTS = {"runtime": "litert", "version": "2.3.0", "delegate": "xnnpack", "threads": 4, "median_ms": 3.912}
+TRIALS = (TuningTrial("litert", "2.3.0", "xnnpack", 4, 3.9), TuningTrial("tflite", "2.14.0", "none", 1, 41.3))
+
+
+def _answer(arguments: Sequence[str], _: Path) -> Completed:
+    """A device that tunes, and refuses int8."""
+    path = Path(arguments[1])
+    if path.name == "int8.tflite":
+        return Completed(2, "", "edgekit-device: error: no way to run it works here\n")
+    report = BenchmarkReport(
+        model=ModelFacts(file_sha256(path)),
+        runtime=RuntimeFacts("litert", "2.3.0", "xnnpack", 4),
+        latency=LatencyFacts(10, median_ms=3.912),
+        tuning=TuningFacts(TRIALS),
+    )
+    return Completed(0, report.to_json())
+
+
+# -- for real -------------------------------------------------------------------------------------------------------
+
+
+def test_a_variant_is_tuned_on_the_real_local_device(run_folder: Path) -> None:
+    """Every delegate and number of threads tried there; the best is in the record, for this device, and stays a variant."""
+    store = RunStore.open(run_folder)
+    [before] = store.variants(["int8"])
+    with open_device("local") as device:
+        found = tune(store, [before], device, BenchRequest(), budget_s=1.0).or_raise()
+    [after] = store.variants(["int8"])
+    trials = found.by_variant["int8"].tuning.trials
+    kept = run_with(after, "local")
+
+    assert {trial.delegate for trial in trials} == {"xnnpack", "none"}
+    assert kept is not None
+    assert (kept["runtime"], kept["threads"]) == ("litert", trials[0].threads)
+    assert kept["delegate"] == trials[0].delegate
+    assert run_with(after, "pi4") is None
+    assert replace(after, run_with={}) == before
+
+
+# -- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_the_best_is_kept_by_device_and_failures_are_told(run_folder: Path) -> None:
+    """One variant that cannot be tuned does not stop the others; a second device is kept beside the first."""
+    store = RunStore.open(run_folder)
+    chosen = store.variants(["float32", "int8"])
+    for name in ("fake", "pi4"):
+        transport = FakeTransport(_answer)
+        transport.name = name
+        with Device(transport) as device:
+            found = tune(store, chosen, device, BenchRequest(), budget_s=7)
+        assert transport.commands[0][2:] == ("--json", "--budget", "7")
+
+    assert set(found.by_variant) == {"float32"}
+    assert isinstance(found.failures["int8"], UsageError)
+    [tuned] = store.variants(["float32"])
+    assert tuned.run_with == {"fake": FACTS, "pi4": FACTS}
+    assert store.variants(["int8"])[0].run_with == {}
+
+
+def test_a_device_that_reports_on_another_file_is_not_believed(run_folder: Path) -> None:
+    """As with every report."""
+    wrong = BenchmarkReport(model=ModelFacts("0" * 64), latency=LatencyFacts(1, median_ms=1.0)).to_json()
+    with Device(FakeTransport(lambda *_: Completed(0, wrong))) as device:
+        found = tune(RunStore.open(run_folder), RunStore.open(run_folder).variants(["int8"]), device, BenchRequest())
+
+    assert isinstance(found.failures["int8"], DeviceError)
+
+
+def test_a_variant_that_is_gone_meanwhile_is_left_alone(run_folder: Path) -> None:
+    """There is no record to write into."""
+    store = RunStore.open(run_folder)
+    store.save_run_with("nothing", "pi4", FACTS)
+
+    assert not (run_folder / "variants" / "nothing.json").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"runtime": "rm -rf"},
+        {"threads": 0},
+        {"threads": "4"},
+        {"threads": True},
+        {"delegate": None},
+    ],
+)
+def test_a_record_that_makes_no_sense_is_no_tuning(damage: dict[str, object]) -> None:
+    """A run folder may be edited by anybody; what comes out goes onto a command line."""
+    assert run_with(Variant("v", "int8", run_with={"pi4": FACTS}), "pi4") == FACTS
+    assert run_with(Variant("v", "int8", run_with={"pi4": {**FACTS, **damage}}), "pi4") is None
+    assert run_with(Variant("v", "int8", run_with={"pi4": "fast"}), "pi4") is None
+
+
+def test_it_is_told_in_a_line() -> None:
+    """Every device, or those asked for."""
+    variant = Variant("v", "int8", run_with={"pi4": FACTS, "local": {**FACTS, "threads": 1, "median_ms": None}})
+
+    assert describe_run_with(variant) == ("local: litert, xnnpack, 1 thread; pi4: litert, xnnpack, 4 threads (3.91 ms)")
+    assert describe_run_with(variant, ["pi4"]) == "pi4: litert, xnnpack, 4 threads (3.91 ms)"
+    assert describe_run_with(Variant("v", "int8")) == ""
+
+
+# -- a profile in a terminal --------------------------------------------------------------------------------------------
+
+
+def _profile(count: int) -> ProfileFacts:
+    """``count`` operators, the first the slowest; they take all but half a millisecond."""
+    times = [float(count - place) for place in range(count)]
+    operators = tuple(
+        OperatorTime(place, "CONV_2D", f"tensor{place};more", time, time / sum(times))
+        for place, time in enumerate(times)
+    )
+    return ProfileFacts("profiler of litert 2.3.0, plain kernels", sum(times) + 0.5, operators)
+
+
+def test_the_slowest_operators_are_shown_with_their_layers() -> None:
+    """By layer where it is known, else by the tensor; the rest in one line, and the time between them."""
+    lines = [line.strip() for line in profile_lines(_profile(10), ("stem", None))]
+
+    assert lines[0] == "operators, slowest first (profiler of litert 2.3.0, plain kernels):"
+    assert [" ".join(line.split()) for line in lines[1:3]] == [
+        "10.0 ms 18.2 % CONV_2D stem", "9.00 ms 16.4 % CONV_2D tensor1"
+    ]  # fmt: skip
+    assert " ".join(lines[9].split()) == "3.00 ms 5.5 % 2 more"
+    assert " ".join(lines[10].split()) == "0.500 ms the runtime between them"
+    assert len(lines) == 11
+
+
+def test_operators_nobody_can_place_have_no_layer() -> None:
+    """-1 is no place: it is not the last layer."""
+    profile = ProfileFacts("x", None, (OperatorTime(-1, "Convert (NC)", "", 1.0, 1.0),))
+    lines = list(profile_lines(profile, ("stem", "head")))
+
+    assert lines[1].split()[-2:] == ["Convert", "(NC)"]
+
+
+def test_without_a_profile_nothing_is_shown() -> None:
+    """Most reports have none."""
+    assert list(profile_lines(ProfileFacts())) == []
+
+
+def test_what_a_device_says_is_cleaned() -> None:
+    """Names come from a file, by way of a board."""
+    profile = ProfileFacts("x\x1b[31m", 1.0, (OperatorTime(0, "CONV\n2D", "a\x07b", 1.0, 1.0),))
+
+    assert all(character.isprintable() for line in profile_lines(profile) for character in line)
+
+
+def test_layers_come_from_the_file_s_own_names(run_folder: Path, tmp_path: Path) -> None:
+    """One .tflite or a variant of a run; nothing where there is no readable model."""
+    (tmp_path / "m.tflite").write_bytes(conv_model())
+    (tmp_path / "text.tflite").write_text("no model")
+
+    assert operator_layers(tmp_path / "m.tflite") == (None,)
+    assert len(operator_layers(run_folder, "int8")) >= 1
+    assert operator_layers(run_folder, "absent") == ()
+    assert operator_layers(tmp_path / "text.tflite") == ()
