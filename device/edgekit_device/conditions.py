@@ -117,10 +117,8 @@ def remarks(before: ConditionsFacts, after: ConditionsFacts) -> tuple[str, ...]:
         if grew >= SWAP_GREW_MB:
             found.append(f"memory ran short: {grew:.0f} MiB more were swapped out during the runs")
     if before.frequency_mhz and after.frequency_mhz and after.frequency_mhz < FREQUENCY_KEPT * before.frequency_mhz:
-        drop = 1 - after.frequency_mhz / before.frequency_mhz
-        found.append(
-            f"the frequency dropped by {drop:.0%} during the runs, from {before.frequency_mhz:.0f} to {after.frequency_mhz:.0f} MHz"
-        )
+        drop, fell = 1 - after.frequency_mhz / before.frequency_mhz, f"to {after.frequency_mhz:.0f} MHz"
+        found.append(f"the frequency dropped by {drop:.0%} during the runs, from {before.frequency_mhz:.0f} {fell}")
     return tuple(found)
 
 

@@ -3,12 +3,14 @@
 DeviceRuntimeError
 ├── RuntimeMissingError     no TFLite runtime, or not the one asked for, is installed
 ├── DelegateError           a delegate cannot be loaded, crashes, or takes over nothing it was asked to
+├── ProfileError            the runtime or the delegate gives no time per operator
 ├── ModelError              the file is no model, or the runtime will not load it
 │   └── ModelCrashError     loading or running it takes the whole process down
 ├── InputError              what was handed to ``predict`` does not fit the model
 ├── InferenceError          the runtime failed while running the model
 ├── DataError               the evaluation data cannot be read or does not fit
 ├── SourceError             a camera, a video or sound to stream from cannot be opened, or fails
+├── BoardBusyError          another measurement holds the board
 ├── OutboxError             the outbox is full, or cannot be read or written
 ├── HubError                the hub cannot be reached, or refuses this board
 ├── ClosedError             the model was used after ``close()``
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .accelerators.finding import Finding
 
 __all__ = [
+    "BoardBusyError",
     "ClosedError",
     "DataError",
     "DelegateError",
@@ -34,6 +37,7 @@ __all__ = [
     "ModelCrashError",
     "ModelError",
     "OutboxError",
+    "ProfileError",
     "ReportError",
     "RuntimeMissingError",
     "SourceError",
@@ -63,6 +67,10 @@ class DelegateError(DeviceRuntimeError):
         super().__init__(message)
         self.findings = tuple(findings)
         self.signal_name = signal_name
+
+
+class ProfileError(DeviceRuntimeError):
+    """The runtime, or what takes operators over, gives no time per operator."""
 
 
 class ModelError(DeviceRuntimeError):
@@ -105,6 +113,10 @@ class ClosedError(DeviceRuntimeError):
 
 class ReportError(DeviceRuntimeError):
     """A report is not readable as one."""
+
+
+class BoardBusyError(DeviceRuntimeError):
+    """Another measurement holds the board."""
 
 
 class OutboxError(DeviceRuntimeError):

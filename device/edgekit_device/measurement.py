@@ -1,38 +1,38 @@
-"""Measure one model: load, first inference, warm-up, then every inference timed by itself."""
+"""Measure models: load, first inference, warm-up, then every inference timed by itself, in blocks; and the report of it."""
 
 from __future__ import annotations
 
-import gc
-import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
-from ._runtime import load_runtime
-from .board import peak_rss_mb, read_board
+from .board import read_board
+from .conditions import Watch, remarks
 from .emulation import find_emulator, strip_times
-from .errors import InputError
-from .evaluation import Samples, measure_accuracy
-from .loading import ModelSource, check_threads, probe_model, read_model
-from .model import Model
-from .report import AccuracyFacts, BenchmarkReport, MemoryFacts, ModelFacts
-from .stats import summarize
-from .tensors import random_input
+from .energy import EnergyMeter, find_meter
+from .evaluation import Samples
+from .loading import ModelSource
+from .plan import Plan
+from .report import (
+    AccuracyFacts,
+    BenchmarkReport,
+    BoardFacts,
+    ConditionsFacts,
+    EnergyFacts,
+    LatencyFacts,
+    MemoryFacts,
+    SessionFacts,
+    SustainedFacts,
+)
+from .rounds import Player, play
+from .series import Series
+from .stats import noise_floor, summarize
+from .subject import Profiled, Start, loaded_subject
+from .timing import Clock
 
-__all__ = ["measure"]
-
-Clock = Callable[[], int]
-Invoke = Callable[[], object]
-
-LEAST_RUNS = 50
-MOST_RUNS = 20_000
-STEADY_NS = 1_000_000_000  # without an explicit count: at least this long and at least LEAST_RUNS
-LONGEST_NS = 30_000_000_000  # … but no longer than this once there are ENOUGH_RUNS
-ENOUGH_RUNS = 10
-WARMUP_NS = 200_000_000
-MOST_ASKED = 1_000_000
+__all__ = ["Extras", "Setting", "compose", "measure", "measure_one"]
 
 
 def measure(
@@ -40,8 +40,13 @@ def measure(
     *,
     threads: int = 1,
     runtime: str = "auto",
+    delegate: str = "auto",
     runs: Optional[int] = None,
     warmup: int = 5,
+    precision: float = Plan.precision,
+    budget_s: float = Plan.budget_s,
+    sustained_s: float = 0.0,
+    profile: bool = False,
     samples: Optional[Samples] = None,
     outputs_path: Optional[str] = None,
     probe: bool = True,
@@ -49,94 +54,148 @@ def measure(
 ) -> BenchmarkReport:
     """Load ``model``, time its inferences and, given ``samples``, its accuracy.
 
-    ``init`` is what Model() takes to read, verify, load and allocate; the rest is the runtime's invoke alone. Inputs
-    are seeded random values within [-1, 1] (floats) or the dtype's range (integers), set once. ``runs`` is the exact
-    number of timed inferences; by default at least 50 and one second (at most 20,000). ``warmup`` inferences, and at
-    least 0.2 s of them (none for 0), come before and are kept apart, as is the first. The board is read right after
-    the last one: that is the temperature and the throttling of the figures. On an emulated processor nothing is timed:
-    one run, and a report without times (``emulation``).
+    ``import`` is the runtime's (absent where it was imported before), ``init`` what Model() takes to read, verify, load
+    and allocate; the rest is the runtime's invoke alone. Inputs are seeded random values within [-1, 1] (floats) or the
+    dtype's range (integers), set once. ``runs`` is the exact number of timed inferences; by default there are at least
+    50 and one second of them, and more until the 95 % interval of the median is narrower than ``precision`` of it,
+    ``budget_s`` seconds of inference are spent (ten inferences at least), or 100,000 were run. ``warmup`` inferences at
+    least, and 0.2 s of them (none for 0), come before and are kept apart, as is the first; they go on for up to two
+    seconds until they settle. ``sustained_s`` seconds without a pause follow, and with ``profile`` the time of every
+    operator. The board is read right after the last timed run: that is the temperature and the throttling of the
+    figures. On an emulated processor nothing is timed: one run, and a report without times (``emulation``).
 
-    Raises what Model raises; InputError for counts out of range.
+    Raises what Model raises; InputError for counts and times out of range.
     """
-    _check_counts(runs, warmup)
-    check_threads(threads)
-    emulator = find_emulator()
-    if emulator:  # its times are thrown away: one run is enough
-        runs, warmup = 1, 0
-    chosen = load_runtime(runtime)  # importing it is no part of loading a model, and neither is the trial
-    if probe:
-        content, name = read_model(model)
-        probe_model(chosen, content, threads, name)
-    started = clock()
-    with Model(model, threads=threads, runtime=chosen.name, probe=False) as loaded:
-        init_ns = clock() - started
-        loaded.set_inputs([random_input(spec) for spec in loaded.inputs])
-        with loaded.bare_invoke() as invoke, _no_collection():
-            first_ns = _timed(invoke, clock)
-            warmup_ns = list(_warm_up(invoke, warmup, clock))
-            durations = _repeat(invoke, runs, clock)
-        # Before the accuracy, which resizes the model: these belong to what was timed.
-        board, memory, facts = read_board(), MemoryFacts(peak_rss_mb()), loaded.runtime
-        latency = summarize(durations, init_ns=init_ns, first_ns=first_ns, warmup_ns=warmup_ns)
-        accuracy = AccuracyFacts()
-        if samples is not None:
-            accuracy = measure_accuracy(loaded, samples, outputs_path=outputs_path)
-        report = BenchmarkReport(
-            id=uuid.uuid4().hex,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            model=ModelFacts(loaded.sha256, loaded.size_bytes, os.path.basename(loaded.name)),
-            runtime=facts,
-            latency=latency,
-            memory=memory,
-            board=board,
-            accuracy=accuracy,
+    plan = Plan(threads, runtime, delegate, runs, warmup, precision, budget_s, sustained_s, profile=profile)
+    return measure_one(model, plan, samples=samples, outputs_path=outputs_path, probe=probe, clock=clock)
+
+
+def measure_one(
+    model: ModelSource,
+    plan: Plan,
+    *,
+    samples: Optional[Samples] = None,
+    outputs_path: Optional[str] = None,
+    probe: bool = False,
+    clock: Clock = time.perf_counter_ns,
+) -> BenchmarkReport:
+    """As ``measure``, by ``plan``: in this process, a session of one."""
+    setting = Setting(plan)
+    plan = setting.plan
+    with loaded_subject(model, plan, clock, probe=probe) as subject:
+        start = subject.start()
+        series = Series(plan, start.typical_ns)
+        setting.begin()
+        player = Player(series, lambda count, rouse_ns: subject.block(count, rouse_ns=rouse_ns))
+        play([player])
+        setting.end()
+        if player.failure is not None:
+            raise player.failure
+        # The accuracy resizes the model: whatever is timed comes before.
+        extras = Extras(
+            subject.sustain(plan.sustained_s) if plan.sustained_s else SustainedFacts(),
+            subject.energy(setting.meter, setting.idle_w) if setting.meter else EnergyFacts(),
+            subject.profile() if plan.profile else Profiled(),
+            AccuracyFacts() if samples is None else subject.accuracy(samples, outputs_path),
         )
-        return strip_times(report, emulator)
+        return compose(setting, start, series, extras)
 
 
-def _check_counts(runs: Optional[int], warmup: int) -> None:
-    if runs is not None and not 1 <= runs <= MOST_ASKED:
-        raise InputError(f"expected runs (--runs) from 1 to {MOST_ASKED}, got {runs}")
-    if not 0 <= warmup <= MOST_ASKED:
-        raise InputError(f"expected warm-up runs (--warmup) from 0 to {MOST_ASKED}, got {warmup}")
+@dataclass(frozen=True)
+class Extras:
+    """What is measured beside the latency."""
+
+    sustained: SustainedFacts = field(default_factory=SustainedFacts)
+    energy: EnergyFacts = field(default_factory=EnergyFacts)
+    profiled: Profiled = field(default_factory=Profiled)
+    accuracy: AccuracyFacts = field(default_factory=AccuracyFacts)
 
 
-def _timed(invoke: Invoke, clock: Clock) -> int:
-    started = clock()
-    invoke()
-    return clock() - started
+class Setting:
+    """What the models of one session have in common: the board, its state before and after, and the plan.
+
+    The plan of an emulated processor is one run, for its times are thrown away.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.emulator = find_emulator()
+        self.plan = replace(plan, runs=1, warmup=0, sustained_s=0.0, profile=False) if self.emulator else plan
+        self.id = uuid.uuid4().hex
+        self.watch = Watch()
+        self.meter: Optional[EnergyMeter] = None if self.emulator else find_meter()
+        self.idle_w = self.meter.idle() if self.meter else None
+        self.before = self.after = ConditionsFacts()
+        self.board = BoardFacts()
+
+    def begin(self) -> None:
+        """The timed runs are about to start."""
+        self.before = self.watch.look()
+
+    def end(self) -> None:
+        """The last timed run is over."""
+        self.board = read_board()
+        self.after = self.watch.look()
 
 
-def _warm_up(invoke: Invoke, least: int, clock: Clock) -> Iterator[int]:
-    started = clock()
-    for done in range(max(MOST_RUNS, least)):
-        if done >= least and (least == 0 or clock() - started >= WARMUP_NS):
-            return
-        yield _timed(invoke, clock)
+def compose(
+    setting: Setting,
+    start: Start,
+    series: Series,
+    extras: Extras,
+    *,
+    position: int = 0,
+    variants: int = 1,
+    notes: Sequence[str] = (),
+) -> BenchmarkReport:
+    """The report of one model of a session; without times where the processor is emulated."""
+    report = BenchmarkReport(
+        id=uuid.uuid4().hex,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        model=start.model,
+        runtime=start.runtime,
+        latency=_latency(start, series),
+        memory=MemoryFacts(start.peak_rss_mb),
+        board=setting.board,
+        accuracy=extras.accuracy,
+        before=setting.before,
+        after=setting.after,
+        session=_session(setting.id, series, position, variants),
+        sustained=extras.sustained,
+        energy=extras.energy,
+        profile=extras.profiled.facts,
+        notes=(
+            *notes,
+            *filter(None, [extras.profiled.remark]),
+            *_remarks(start),
+            *remarks(setting.before, setting.after),
+        ),
+    )
+    return strip_times(report, setting.emulator)
 
 
-def _repeat(invoke: Invoke, runs: Optional[int], clock: Clock) -> Sequence[int]:
-    durations: list[int] = []
-    started = clock()
-    while not _done(len(durations), runs, clock() - started if runs is None else 0):
-        durations.append(_timed(invoke, clock))
-    return durations
+def _latency(start: Start, series: Series) -> LatencyFacts:
+    bounds = series.bounds_ns()
+    samples = [duration for block in series.blocks for duration in block]
+    latency = summarize(
+        samples, first_ns=start.first_ns, init_ns=start.init_ns, import_ns=start.import_ns, bounds_ns=bounds
+    )
+    return replace(
+        latency,
+        warmup_count=start.warmup_count,
+        warmup_mean_ms=None if start.warmup_mean_ns is None else start.warmup_mean_ns / 1e6,
+        warmup_stable=start.warmup_stable,
+        stop=series.stop(bounds),
+    )
 
 
-def _done(count: int, runs: Optional[int], elapsed_ns: int) -> bool:
-    if runs is not None:
-        return count >= runs
-    steady = count >= LEAST_RUNS and elapsed_ns >= STEADY_NS
-    return steady or count >= MOST_RUNS or (count >= ENOUGH_RUNS and elapsed_ns >= LONGEST_NS)
+def _session(session: str, series: Series, position: int, variants: int) -> SessionFacts:
+    medians = [round(median / 1e6, 6) for median in series.medians_ns]
+    return SessionFacts(session, position, variants, tuple(medians), noise_floor(medians))
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keep Python's cycle collector out of the timed runs."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _remarks(start: Start) -> list[str]:
+    if start.warmup_stable is False:
+        return [
+            "the durations had not settled when warm-up ended: something else is at work on this board, or it gets hot"
+        ]
+    return []

@@ -23,13 +23,11 @@ __all__ = [
 def summarize(
     samples_ns: Sequence[int],
     *,
-    import_ns: Optional[int] = None,
-    init_ns: Optional[int] = None,
-    first_ns: Optional[int] = None,
+    import_ns: Optional[float] = None,
+    init_ns: Optional[float] = None,
+    first_ns: Optional[float] = None,
     warmup_ns: Sequence[int] = (),
-    warmup_stable: Optional[bool] = None,
     bounds_ns: Optional[tuple[float, float]] = None,
-    stop: str = "",
 ) -> LatencyFacts:
     """Durations in nanoseconds as LatencyFacts in milliseconds; percentiles interpolate linearly between samples.
 
@@ -48,7 +46,6 @@ def summarize(
         first_ms=_ms(first_ns),
         warmup_count=len(warmup_ns),
         warmup_mean_ms=float(np.mean(warmup_ns)) / 1e6 if len(warmup_ns) else None,
-        warmup_stable=warmup_stable,
         mean_ms=float(ms.mean()),
         median_ms=median,
         median_low_ms=None if bounds_ns is None else min(median, bounds_ns[0] / 1e6),
@@ -60,7 +57,6 @@ def summarize(
         p90_ms=p90,
         p95_ms=p95,
         p99_ms=p99,
-        stop=stop,
         samples_kind="sketch" if sketched else "all",
         samples_ms=tuple(round(float(value), 6) for value in kept),
     )
@@ -82,5 +78,5 @@ def median_interval(samples: Sequence[float], count: Optional[int] = None) -> Op
     return float(ordered[low]), float(ordered[high])
 
 
-def _ms(duration_ns: Optional[int]) -> Optional[float]:
+def _ms(duration_ns: Optional[float]) -> Optional[float]:
     return None if duration_ns is None else duration_ns / 1e6

@@ -13,7 +13,7 @@ from typing import IO
 
 from .probe import CAN_FORK, fork, no_core_dump, signal_name
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_WORLD", "supervise"]
+__all__ = ["EXIT_INTERRUPTED", "EXIT_WORLD", "last_line", "supervise"]
 
 EXIT_WORLD = 3
 EXIT_INTERRUPTED = 130
@@ -52,7 +52,7 @@ def _epitaph(name: str, about: str, chatter: IO[bytes]) -> str:
         else "The file is damaged, or holds what this runtime mishandles: check it with 'edgekit inspect', convert it "
         "again, or try --runtime."
     )
-    return f"edgekit-device: error: the runtime crashed ({name}) on {about}{_last_line(chatter)}\n  {advice}"
+    return f"edgekit-device: error: the runtime crashed ({name}) on {about}{last_line(chatter)}\n  {advice}"
 
 
 def _be_the_child(command: Callable[[], int], chatter: int) -> None:
@@ -119,7 +119,8 @@ def _passed_on(child: int, stops: list[int]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _last_line(chatter: IO[bytes]) -> str:
+def last_line(chatter: IO[bytes]) -> str:
+    """The last words of a process that died, after ``: ``; empty where it left none."""
     chatter.seek(0, os.SEEK_END)
     chatter.seek(max(0, chatter.tell() - 4000))
     text = chatter.read().decode("utf-8", "replace")

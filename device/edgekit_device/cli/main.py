@@ -22,6 +22,7 @@ __all__ = ["main", "run_and_exit"]
 EXAMPLES = """examples:
   edgekit-device info
   edgekit-device bench int8.tflite --threads 2 --json
+  edgekit-device bench float32.tflite int8.tflite
   edgekit-device run int8.tflite --input image.npy --output scores.npy
 """
 VERBS = (info, accelerators, run, bench, tune, outbox, stream, push)
@@ -36,11 +37,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Parse ``argv`` and run its verb in a supervised child; returns the exit code."""
     try:
         arguments = _parser().parse_args(argv)
-        return supervise(lambda: _guarded(arguments), clean_text(getattr(arguments, "model", "")) or "no model")
+        return supervise(lambda: _guarded(arguments), _about(arguments))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except SystemExit as stop:  # argparse leaves this way, having said why
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def _about(arguments: argparse.Namespace) -> str:
+    """The model or models, for the message after a crash."""
+    models = getattr(arguments, "model", "")
+    return clean_text(", ".join(models) if isinstance(models, list) else models) or "no model"
 
 
 def _guarded(arguments: argparse.Namespace) -> int:
