@@ -15,7 +15,7 @@ LEAST_RUNS = 50
 LEAST_NS = 1_000_000_000
 ENOUGH_RUNS = 10  # … where fifty would take longer than the budget
 MOST_RUNS = 100_000
-BLOCK_NS = 50_000_000
+BLOCK_NS = 20_000_000  # short: many rounds a second are what tells small differences beside bursts of other processes
 LEAST_BLOCKS = 10
 MOST_BLOCKS = 500
 LOOK_AGAIN = 1.15  # the interval is worked out each time there is so much more
@@ -44,7 +44,7 @@ class Series:
 
     @property
     def next_block(self) -> int:
-        """How many inferences the next block has: 50 ms of them, or as many as share ten blocks of the runs asked for."""
+        """How many inferences the next block has: 20 ms of them, or as many as share ten blocks of the runs asked for."""
         length_ns = max(BLOCK_NS, self.plan.budget_s * 1e9 / MOST_BLOCKS)
         fitting = int(length_ns / max(self.typical_ns, 1.0))
         if self.plan.runs is None:
