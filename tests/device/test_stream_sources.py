@@ -566,6 +566,18 @@ def test_a_window_the_model_cannot_take_is_refused(options: SourceOptions, tmp_p
         open_source(str(tmp_path / "a.wav"), _sound_spec(100), options)
 
 
+@pytest.mark.parametrize("size", [200, 0xFFFFFFFF, 0])
+def test_chunks_around_the_samples_are_no_samples(size: int, tmp_path: Path) -> None:
+    """Tags before and behind them, longer than a block and odd, are passed over; a size that is not told is to the end."""
+    header, samples = GOOD[:36], GOOD[44:]
+    tags = b"LIST" + (100_001).to_bytes(4, "little") + b"x" * 100_002
+    behind = tags if size == 200 else b""
+    (tmp_path / "a.wav").write_bytes(header + tags + b"data" + size.to_bytes(4, "little") + samples + behind)
+    found = _loaded(open_source(str(tmp_path / "a.wav"), _sound_spec(1000), SourceOptions(hop_s=1)))
+
+    assert [each.tolist() for each in found] == [(np.arange(100) / 32768).astype(np.float32).tolist()]
+
+
 def test_pcm_knows_its_size() -> None:
     """Bytes of a sample of every channel."""
     assert Pcm("s24", 2, 8000).frame_bytes == 6

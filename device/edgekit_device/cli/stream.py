@@ -80,7 +80,8 @@ def add(verbs: Verbs) -> None:
 def _stream(arguments: argparse.Namespace) -> None:
     from ..model import Model
 
-    opened = Model(arguments.model, threads=arguments.threads, runtime=arguments.runtime, probe=False)
+    chosen = {"threads": arguments.threads, "runtime": arguments.runtime, "delegate": arguments.delegate}
+    opened = Model(arguments.model, **chosen, probe=False)
     with opened as model, _output(arguments.output) as file, _stops() as stops:
         _run(arguments, model, file, stops)
     if stops:

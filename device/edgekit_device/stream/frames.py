@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Protocol
 
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
-else:
-    Protocol = object
 
 __all__ = ["MAX_PIXELS", "Frame", "Source", "SourceOptions", "check_pixels"]
 

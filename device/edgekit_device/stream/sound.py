@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, Optional
 
 import numpy as np
 
@@ -19,15 +19,18 @@ __all__ = ["Pcm", "SoundSource", "read_header", "resample", "to_mono", "windows"
 
 BLOCK_FRAMES = 4096
 ENCODINGS = ("u8", "s16", "s24", "s32", "f32")
+FORMAT_BYTES = 40
+SIZES_NOT_TOLD = (0, 0xFFFF_FFFF)  # what is written into a pipe cannot go back to say how much it was
 WAVE_FORMAT_PCM, WAVE_FORMAT_FLOAT, WAVE_FORMAT_EXTENSIBLE = 1, 3, 0xFFFE
 
 
 class Pcm(NamedTuple):
-    """How samples are stored: one of ENCODINGS, little-endian, channels interleaved."""
+    """How samples are stored: one of ENCODINGS, little-endian, channels interleaved; ``size_bytes`` of them where it is told."""
 
     encoding: str
     channels: int
     rate_hz: int
+    size_bytes: Optional[int] = None
 
     @property
     def frame_bytes(self) -> int:
@@ -68,9 +71,11 @@ class SoundSource(Source):
         self._closed = True
 
     def _blocks(self) -> Iterator[Array]:
-        size = self._pcm.frame_bytes
+        size, left = self._pcm.frame_bytes, self._pcm.size_bytes
         while not self._closed:
-            content = self._file.read(BLOCK_FRAMES * size)
+            wanted = BLOCK_FRAMES * size if left is None else min(BLOCK_FRAMES * size, left)
+            content = self._file.read(wanted)
+            left = None if left is None else left - len(content)
             if len(content) >= size:
                 yield to_mono(content[: len(content) // size * size], self._pcm)
             if len(content) < BLOCK_FRAMES * size:
@@ -91,10 +96,13 @@ def read_header(file: IO[bytes], name: str) -> Pcm:
         if chunk[:4] == b"data":
             if pcm is None:
                 raise DataError(f"expected the format of a WAV before its samples, got none: {name}")
-            return pcm
-        content = file.read(min(size + size % 2, 1 << 20))
+            return pcm._replace(size_bytes=None if size in SIZES_NOT_TOLD else size)
+        content = file.read(min(size, FORMAT_BYTES))
         if chunk[:4] == b"fmt ":
             pcm = _read_format(content, name)
+        left = size + size % 2 - len(content)
+        while left > 0 and (skipped := file.read(min(left, 1 << 16))):
+            left -= len(skipped)
 
 
 def _read_format(content: bytes, name: str) -> Pcm:
