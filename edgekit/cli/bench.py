@@ -79,7 +79,7 @@ def command(
         judged = {} if gate is None else {"gate": gate.to_dict()}
         emit_json({"reports": found, "failures": failures_json(reports.failures), **judged})
     else:
-        _show(reports, gate)
+        _show(model, reports, gate)
     report_failures(reports.failures)
     exit_with(reports.failures, code=0 if gate is None else gate.exit_code)
 
@@ -107,9 +107,14 @@ def _write(gate: RegressionGate, markdown: str | None, junit: str | None, device
         write_atomically(Path(junit), render_junit(gate, device=device).encode())
 
 
-def _show(reports: Results[BenchmarkReport], gate: RegressionGate | None) -> None:
+def _show(model: str, reports: Results[BenchmarkReport], gate: RegressionGate | None) -> None:
+    from ..profiling import operator_layers
     from ..render.bench import bench_lines, gate_lines
+    from ..render.profile import profile_lines
 
-    lines = [line for name, report in reports.by_variant.items() for line in bench_lines(name, report)]
-    for line in (*lines, *(() if gate is None else gate_lines(gate))):
+    for name, report in reports.by_variant.items():
+        layers = operator_layers(model, name) if report.profile.operators else ()
+        for line in (*bench_lines(name, report), *profile_lines(report.profile, layers)):
+            click.echo(line)
+    for line in () if gate is None else gate_lines(gate):
         click.echo(line)
