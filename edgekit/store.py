@@ -106,6 +106,13 @@ class RunStore:
         self.write_json(f"variants/{variant.name}.json", to_dict(placed))
         return self._absolute(placed)
 
+    def save_run_with(self, name: str, device: str, facts: dict[str, Any]) -> None:
+        """Remember in the record of a variant how it runs fastest on ``device``; a variant that is gone is left alone."""
+        record = self._read(f"variants/{name}.json", Variant)
+        if record is not None:
+            tuned = replace(record, run_with={**record.run_with, device: facts})
+            self.write_json(f"variants/{name}.json", to_dict(tuned))
+
     def variants(self, names: Iterable[str] = ()) -> list[Variant]:
         """The variants ``names``, or all whose file is whole, largest first.
 

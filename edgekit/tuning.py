@@ -19,7 +19,7 @@ from .store import RunStore
 
 __all__ = ["BUDGET_S", "describe_run_with", "run_with", "tune", "tuned_facts"]
 
-BUDGET_S = 15.0
+BUDGET_S = 8.0
 
 
 def tune(

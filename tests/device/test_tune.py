@@ -66,12 +66,27 @@ def test_the_cores_are_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {way.threads for way in ways_to_run(dense_model(), "m", runtime="litert")} == {1, 2, 4}
 
 
+# -- who gets into the finals -----------------------------------------------------------------------------------------
+
+
+def test_the_nearest_are_measured_in_turns() -> None:
+    """By their fastest inference, which a disturbed moment still has: at most four, none beyond half as slow again."""
+
+    def screened(threads: int, typical: float, least: float) -> module._Trial:
+        return module._Trial(Way("litert", "auto", threads), RuntimeFacts(), typical, least)
+
+    disturbed, plain, slow = screened(2, 50.0, 2.0), screened(1, 3.0, 2.9), screened(4, 3.1, 3.1)
+
+    assert module._nearest([plain, slow, disturbed]) == [disturbed, plain]
+    assert len(module._nearest([screened(n, 3.0, 3.0) for n in range(1, 8)])) == 4
+
+
 # -- which is kept --------------------------------------------------------------------------------------------------
 
 
 def _trial(way: Way, *medians_ms: float, delegate: str = "xnnpack") -> module._Trial:
     medians = tuple(ms * 1e6 for ms in medians_ms)
-    return module._Trial(way, RuntimeFacts(way.runtime, "1", delegate, way.threads), medians[0], medians)
+    return module._Trial(way, RuntimeFacts(way.runtime, "1", delegate, way.threads), medians[0], min(medians), medians)
 
 
 STEADY = (1.0, 1.01, 0.99, 1.0, 1.02, 1.0, 0.98, 1.0)

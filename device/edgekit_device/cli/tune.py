@@ -21,7 +21,7 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser("tune", help="try runtimes, delegates and threads, and measure with the best")
     parser.add_argument("model", help="a .tflite")
     parser.add_argument(
-        "--budget", type=float, default=15.0, metavar="S", help="about how many seconds to try for (default 15)"
+        "--budget", type=float, default=8.0, metavar="S", help="about how many seconds to try for (default 8)"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="at most so many threads (default: the cores)")
     parser.add_argument("--runtime", choices=["auto", *RUNTIMES], default="auto", help="keep to this one")
