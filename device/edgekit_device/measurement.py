@@ -167,7 +167,7 @@ def compose(
             *notes,
             *filter(None, [extras.profiled.remark]),
             *_remarks(start),
-            *remarks(setting.before, setting.after),
+            *(() if setting.emulator else remarks(setting.before, setting.after)),
         ),
     )
     return strip_times(report, setting.emulator)
