@@ -526,7 +526,8 @@ def test_bench_keeps_nothing_on_a_machine_that_is_no_board(
     monkeypatch.delenv("EDGEKIT_DEVICE_HOME", raising=False)
 
     assert main(["bench", str(models / "dense.tflite"), "--runs", "3", "--warmup", "0", "--json"]) == 0
-    assert BenchmarkReport.from_json(capfd.readouterr().out).notes == ()
+    notes = BenchmarkReport.from_json(capfd.readouterr().out).notes
+    assert not [note for note in notes if "outbox" in note]
     assert list(tmp_path.iterdir()) == []
 
 
