@@ -194,8 +194,13 @@ def _session(session: str, series: Series, position: int, variants: int) -> Sess
 
 
 def _remarks(start: Start) -> list[str]:
+    said = []
     if start.warmup_stable is False:
-        return [
+        said.append(
             "the durations had not settled when warm-up ended: something else is at work on this board, or it gets hot"
-        ]
-    return []
+        )
+    if start.runtime.delegate == "edgetpu":
+        from .accelerators.edgetpu import edgetpu_conditions
+
+        said += edgetpu_conditions().notes
+    return said

@@ -15,7 +15,8 @@ from edgekit_device.accelerators.library import find_library
 from edgekit_device.accelerators.nodes import User
 from edgekit_device.cli import main
 
-from tests.device.stub_delegate import compile_stub
+from tests.device.stub_delegate import compile_stub, compiled_model
+from tests.tflite_builder import conv_model
 
 OWNER = User(os.getuid(), frozenset({os.getgid()}))
 STRANGER = User(12345, frozenset({12345}))
@@ -432,3 +433,20 @@ def test_the_command_lists_devices(
 
     assert lines[0] == "edgetpu:pci:0  /dev/apex_0  86.0 °C  at most 250 MHz"
     assert lines[1] == "edgetpu:usb:0  /dev/bus/usb/002/004  18d1:9302  5000 Mbit/s"
+
+
+def test_a_report_of_an_edge_tpu_says_how_it_was(
+    tmp_path: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its temperature and what that does to its clock are in the notes, right after the last timed run; others' are not."""
+    from edgekit_device import measure
+    from edgekit_device.accelerators import edgetpu
+
+    _pci(tmp_path, "86000", trips=("85000", "90000", "95000"))
+    found = find_edgetpus(tmp_path)
+    monkeypatch.setattr(edgetpu, "find_edgetpus", lambda _root: found)
+    monkeypatch.setenv("EDGEKIT_EDGETPU_LIBRARY", str(library))
+    expected = "Edge TPU pci:0 at 86.0 °C, throttling: clock at most 250 MHz"
+
+    assert expected in measure(compiled_model(), runtime="litert", runs=5, warmup=1).notes
+    assert expected not in measure(conv_model(), runtime="litert", runs=5, warmup=1).notes
