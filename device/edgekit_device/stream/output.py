@@ -8,6 +8,7 @@ import os
 from typing import IO, Any, Optional
 
 from ..board import peak_rss_mb
+from ..emulation import find_emulator
 from .pipeline import STAGES, Pipeline, Work
 
 __all__ = ["Durations", "Lines", "rss_mb", "summarize", "to_json"]
@@ -42,7 +43,8 @@ class Durations:
 class Lines:
     """Writes a JSON line for each result to ``file``, an unbuffered binary file, and keeps the durations.
 
-    A write that nobody reads blocks its thread alone; BrokenPipeError when the reader is gone.
+    A write that nobody reads blocks its thread alone; BrokenPipeError when the reader is gone. On an emulated processor no
+    durations are kept and none written: they say nothing of a board's.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -52,13 +54,14 @@ class Lines:
         self.first_done_ns = self.last_done_ns = 0
         self.count = 0
         self.early_rss_mb: Optional[float] = None
+        self.emulator = find_emulator()
 
     def __call__(self, work: Work) -> None:
         """Write the line of one frame: its number, seconds since the first, milliseconds of each stage, the result."""
         if self.first_ns is None:
             self.first_ns = work.captured_ns
         ms = {}
-        for stage, spent_ns in zip(STAGES, work.spent_ns):
+        for stage, spent_ns in () if self.emulator else zip(STAGES, work.spent_ns):
             self.durations[stage].add(spent_ns)
             ms[stage] = round(spent_ns / 1e6, 3)
         seconds = round((work.captured_ns - self.first_ns) / 1e9, 6)
@@ -77,12 +80,14 @@ class Lines:
 
     @property
     def fps(self) -> Optional[float]:
-        """Results a second, from the first to the last; None below two."""
+        """Results a second, from the first to the last; None below two, and where the processor is emulated."""
         lasted_ns = self.last_done_ns - self.first_done_ns
-        return (self.count - 1) * 1e9 / lasted_ns if lasted_ns > 0 else None
+        return (self.count - 1) * 1e9 / lasted_ns if lasted_ns > 0 and not self.emulator else None
 
     def status(self, dropped: int) -> str:
         """How it goes, in one short line."""
+        if self.emulator:
+            return f"{self.count} frames, {dropped} dropped; emulated by {self.emulator}: no latency"
         infer, total = self.durations["infer"], self.durations["total"]
         p50, p95, age = infer.percentile_ms(50), infer.percentile_ms(95), total.percentile_ms(50)
         if p50 is None or p95 is None or age is None:
@@ -109,6 +114,7 @@ def summarize(lines: Lines, pipeline: Pipeline, lasted_s: float) -> dict[str, An
             for stage, durations in lines.durations.items()
         },
         "memory": {"rss_mb_at_1000": lines.early_rss_mb, "rss_mb": rss_mb(), "peak_rss_mb": peak_rss_mb()},
+        "emulator": lines.emulator,
     }
 
 
