@@ -7,46 +7,35 @@ replaced in one step by one that has been tried, so that whatever interrupts a s
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import os
 import secrets
-import socket
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DeviceError, EdgekitError
 from ..progress import Progress, Silent
-from ..store import file_sha256, now
+from ..store import now
 from .connection import Connection
-from .device_wheel import device_version, write_device_wheel
-from .pythons import BoardPython, choose_python, find_pythons
+from .device_wheel import write_device_wheel
+from .pythons import choose_python, find_pythons
+from .remote import holder
 from .setup_board import QUICK_S, SLOW_S, Refusal, SetupBoard
+from .setup_plan import Plan, Wanted, check_own_numpy, make_plan
 from .setup_record import MARKER, SetupRecord, read_record
-from .wheel_sets import WheelSet
-from .wheel_tags import Target, normalized, parse_wheel_name
-from .wheels import NUMPY_FROM_BOARD, fetch_wheels, own_numpy, release_of, wheel_cache
+from .wheel_tags import Target
+from .wheels import wheel_cache
 
 __all__ = ["SetupRecord", "set_up", "setup_status", "uninstall"]
 
 MARGIN_BYTES = 24 << 20
 TOUCH_EVERY_S = 300.0
 CLEAN_AFTER = ("disk", "damaged", "broken", "venv", "files")  # nothing that running it again could go on with
-STATUS = '[ -x "$1/env/bin/python" ] && head -c 1048576 "$1/env/$2"'
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be on the board: ``record`` of it, and where the wheels it names are on this host, as far as they are."""
-
-    record: SetupRecord
-    runtimes: tuple[str, ...]
-    files: Mapping[str, Path]
+STATUS = 'head -c 1048576 "$1/env/$2"; [ -x "$1/env/bin/python" ]'
 
 
 def set_up(
@@ -61,21 +50,24 @@ def set_up(
     """Make ``home`` on the board hold this host's edgekit-device and ``runtime`` (one of SETUP_RUNTIMES).
 
     Done already, nothing is done. ``wheels`` is a folder to take wheels from instead of the internet; ``python`` names the
-    board's Python. Raises UsageError for a foreign ``home``, which is left untouched, and for a folder that lacks wheels;
-    DeviceError where the board cannot be set up, which is then as it was before.
+    board's Python. What was named at an earlier setup holds until something else is. Raises UsageError for a foreign
+    ``home``, which is left untouched, and for a folder that lacks wheels; DeviceError where the board cannot be set up,
+    which is then as it was before.
     """
     shown = progress or Silent()
     shown.step(f"looking at {connection.name}")
+    runtime, python = _as_before(_read_record(connection, home)[0], runtime, python, shown)
     chosen, wheel_set = choose_python(find_pythons(connection, python), runtime)
-    _check_own_numpy(connection.name, chosen, wheel_set, wheels)
     board = SetupBoard(connection, chosen.executable, home)
     try:
         seen = board.ask("look")
         if seen.get("state") == "foreign":
             raise Refusal({**seen, "error": "foreign"})
+        check_own_numpy(connection.name, chosen, wheel_set, wheels)
         with tempfile.TemporaryDirectory(prefix="edgekit-wheel-") as folder:
             own = write_device_wheel(Path(folder))
-            done = _bring_about(board, read_record(seen.get("record")), chosen, wheel_set, own, wheels, shown)
+            wanted = Wanted(chosen, wheel_set, own, wheels, "" if runtime == "auto" else runtime, python or "")
+            done = _bring_about(board, wanted, read_record(seen.get("record")), shown)
         if done.change == "unchanged" and seen.get("untidy"):
             _tidy(board, done)
         return done
@@ -85,18 +77,15 @@ def set_up(
 
 def setup_status(connection: Connection, home: str) -> SetupRecord | None:
     """The record of the environment in use on the board; None when there is none."""
-    named = home.removeprefix("~/")
-    done = connection.execute(["sh", "-c", STATUS, "sh", named, MARKER], deadline_s=QUICK_S)
-    with contextlib.suppress(ValueError, RecursionError):
-        return read_record(json.loads(done.stdout))
-    return None
+    record, runs = _read_record(connection, home)
+    return record if runs else None
 
 
 def uninstall(connection: Connection, home: str, *, force: bool = False) -> bool:
-    """Remove ``home`` from the board; whether there was one.
+    """Remove ``home`` from the board; whether there was one. A folder that is not edgekit's is left as it is.
 
-    Raises UsageError for a folder that is not edgekit's, and, without ``force``, for one that holds reports nobody has
-    fetched; DeviceError while somebody sets the board up or measures on it.
+    Raises UsageError, without ``force``, when it holds reports nobody has fetched; DeviceError while somebody sets the board
+    up or measures on it.
     """
     pythons = [item for item in find_pythons(connection).pythons if item.version >= (3, 9)]
     if not pythons:
@@ -105,30 +94,45 @@ def uninstall(connection: Connection, home: str, *, force: bool = False) -> bool
         )
     board = SetupBoard(connection, pythons[0].executable, home)
     try:
-        return bool(_ask_locking(board, "uninstall", force=force, token=_new_token()).get("removed"))
+        return _ask_locking(board, "uninstall", force=force, token=_new_token()).get("removed") is True
     except Refusal as refusal:
+        if refusal.kind == "foreign":
+            return False
         raise board.error(refusal) from refusal
 
 
-def _bring_about(
-    board: SetupBoard,
-    current: SetupRecord | None,
-    chosen: BoardPython,
-    wheel_set: WheelSet,
-    own: Path,
-    folder: Path | None,
-    shown: Progress,
-) -> SetupRecord:
+def _read_record(connection: Connection, home: str) -> tuple[SetupRecord | None, bool]:
+    """The record there, and whether its Python still is."""
+    command = ["sh", "-c", STATUS, "sh", home.removeprefix("~/"), MARKER]
+    done = connection.execute(command, deadline_s=QUICK_S)
+    with contextlib.suppress(ValueError, RecursionError):
+        return read_record(json.loads(done.stdout)), done.exit_code == 0
+    return None, False
+
+
+def _as_before(
+    current: SetupRecord | None, runtime: str, python: str | None, shown: Progress
+) -> tuple[str, str | None]:
+    """The runtime and Python that are named, else those that were."""
+    kept_runtime = current.asked_runtime if current and runtime == "auto" else ""
+    kept_python = current.asked_python if current and not python else ""
+    for option, kept in (("--runtime", kept_runtime), ("--python", kept_python)):
+        if kept:
+            shown.note(f"{option} {kept}, as before")
+    return kept_runtime or runtime, kept_python or python
+
+
+def _bring_about(board: SetupBoard, wanted: Wanted, current: SetupRecord | None, shown: Progress) -> SetupRecord:
     """The environment that is asked for, by doing nothing where it is there and runs."""
-    plan = _plan(current if folder is None else None, chosen, wheel_set, own, folder, shown)
-    if current is not None and current.key == plan.record.key:
+    plan = make_plan(wanted, current, shown)
+    if current is not None and plan.is_done(current):
         with contextlib.suppress(Refusal):
             board.ask("verify", deadline_s=SLOW_S, runtimes=plan.runtimes)
             return replace(current, change="unchanged")
         shown.note(f"the environment on {board.connection.name} does not run any more: it is made anew")
     done = _install(board, plan, shown)
     if done is None:  # what the board has of an earlier setup is damaged there: all wheels are needed here
-        done = _install(board, _plan(None, chosen, wheel_set, own, folder, shown), shown)
+        done = _install(board, make_plan(wanted, None, shown), shown)
     if done is None:
         raise DeviceError(f"{board.connection.name} says that it has wheels which nobody sent: run this again")
     return replace(done, change="installed" if current is None else "upgraded")
@@ -142,65 +146,22 @@ def _tidy(board: SetupBoard, done: SetupRecord) -> None:
         board.ask("abandon", token=token, clean=True)
 
 
-def _plan(
-    current: SetupRecord | None,
-    chosen: BoardPython,
-    wheel_set: WheelSet,
-    own: Path,
-    folder: Path | None,
-    shown: Progress,
-) -> _Plan:
-    """What to install; wheels that ``current`` was made of are not fetched again."""
-    there = _wheels_of(current, wheel_set, chosen.target)
-    lacking = [item for item in wheel_set.pinned(chosen.target) if item not in there]
-    if lacking:
-        shown.step(f"getting {len(lacking)} wheels for {chosen.target}")
-    files = [own, *fetch_wheels(wheel_set, chosen.target, folder, lacking)]
-    hashes = dict(there.values()) | {path.name: file_sha256(path) for path in files}
-    own_numpy = any(name.startswith("numpy-") for name in hashes)
-    version = ".".join(str(part) for part in chosen.version)
-    record = SetupRecord(
-        home="",
-        edgekit_device=device_version(),
-        python=chosen.executable,
-        python_version=version,
-        architecture=chosen.architecture,
-        libc=f"glibc {chosen.target.glibc[0]}.{chosen.target.glibc[1]}",
-        wheels=hashes,
-        system_packages=not own_numpy,
-        key=SetupRecord.key_of(chosen.executable, version, hashes, not own_numpy),
-        created=now(),
-        created_by=_who(),
-    )
-    return _Plan(record, wheel_set.runtimes, {path.name: path for path in files})
-
-
-def _wheels_of(current: SetupRecord | None, wheel_set: WheelSet, target: Target) -> dict[str, tuple[str, str]]:
-    """Pinned requirements with the wheel (name, SHA-256) the board's environment was made of."""
-    found = {}
-    for requirement in wheel_set.pinned(target) if current else ():
-        project, _, version = requirement.partition("==")
-        for name, sha256 in (current.wheels if current else {}).items():
-            parsed = parse_wheel_name(name)
-            if parsed and (parsed.project, parsed.version) == (normalized(project), version) and parsed.fits(target):
-                found[requirement] = (name, sha256)
-    return found
-
-
-def _install(board: SetupBoard, plan: _Plan, shown: Progress) -> SetupRecord | None:
+def _install(board: SetupBoard, plan: Plan, shown: Progress) -> SetupRecord | None:
     """Send what is missing and install; None when a wheel is needed that is not on this host."""
     token = _new_token()
     begun = _ask_locking(board, "begin", wheels=dict(plan.record.wheels), token=token)
+    here, kept = _names(begun.get("here")), _names(begun.get("kept"))
+    missing = set(plan.record.wheels) - here - kept
     with _abandoned_on_failure(board, token):
-        has = {name for key in ("here", "kept") for name in begun.get(key, ()) if isinstance(name, str)}
-        wanted = [name for name in plan.record.wheels if name not in has]
-        if not set(wanted) <= set(plan.files):
+        if not missing <= set(plan.files):
             board.ask("abandon", token=token, clean=False)
             return None
-        _check_room(board, plan, wanted, set(begun.get("kept", ())), begun.get("free_bytes"))
-        _send(board, token, str(begun.get("home")), {name: plan.files[name] for name in wanted}, shown)
+        needed = MARGIN_BYTES + plan.sent_bytes(missing) + plan.unpacked_bytes(missing | here)
+        _check_room(needed, begun.get("free_bytes"))
+        home = str(begun.get("home"))
+        _send(board, token, home, {name: path for name, path in plan.files.items() if name in missing}, shown)
         shown.step(f"installing on {board.connection.name}")
-        record = {**plan.record.to_json_value(), "home": str(begun.get("home"))}
+        record = {**plan.record.to_json_value(), "home": home}
         done = board.ask("install", deadline_s=SLOW_S, token=token, record=record, runtimes=plan.runtimes)
     installed = read_record(done.get("record"))
     if installed is None:
@@ -220,21 +181,20 @@ def _abandoned_on_failure(board: SetupBoard, token: str) -> Iterator[None]:
         raise
 
 
-def _check_room(board: SetupBoard, plan: _Plan, wanted: list[str], kept: set[str], free_bytes: object) -> None:
-    """Raises Refusal unless the wheels that are sent, and those unpacked, fit onto the board's disk."""
-    unpacked = sum(_unpacked_bytes(path) for name, path in plan.files.items() if name not in kept)
-    needed = MARGIN_BYTES + unpacked + sum(plan.files[name].stat().st_size for name in wanted)
+def _check_room(needed: int, free_bytes: object) -> None:
     if isinstance(free_bytes, int) and free_bytes < needed:
         raise Refusal({"error": "disk", "said": f"{needed >> 20} MB are needed, {free_bytes >> 20} MB are free"})
 
 
 def _send(board: SetupBoard, token: str, home: str, files: Mapping[str, Path], shown: Progress) -> None:
+    """Send wheels, largest last, and keep the lock meanwhile."""
     if not files:
         return
     total = sum(path.stat().st_size for path in files.values())
     sent, touched = 0, time.monotonic()
-    shown.step(f"sending {len(files)} wheels ({total / 1e6:.1f} MB) to {board.connection.name}")
-    for name, path in files.items():
+    what = "1 wheel" if len(files) == 1 else f"{len(files)} wheels"
+    shown.step(f"sending {what} ({total / 1e6:.1f} MB) to {board.connection.name}")
+    for name, path in sorted(files.items(), key=lambda item: item[1].stat().st_size):
         shown.update(sent, total, name)
         board.connection.send(path, f"{home}/incoming/{name}")
         sent += path.stat().st_size
@@ -246,7 +206,7 @@ def _send(board: SetupBoard, token: str, home: str, files: Mapping[str, Path], s
 
 def _ask_locking(board: SetupBoard, action: str, **task: Any) -> dict[str, Any]:
     """Run an action that takes the setup lock, over a lock that a dead process of this very host has left."""
-    task["owner"] = {"holder": _who(), "pid": os.getpid(), "since": now()}
+    task["owner"] = {"holder": holder(), "pid": os.getpid(), "since": now()}
     try:
         return board.ask(action, **task)
     except Refusal as refusal:
@@ -258,7 +218,7 @@ def _ask_locking(board: SetupBoard, action: str, **task: Any) -> dict[str, Any]:
 
 def _is_ours_and_dead(owner: Mapping[str, Any]) -> bool:
     pid = owner.get("pid")
-    if owner.get("holder") != _who() or not isinstance(pid, int) or pid <= 1:
+    if owner.get("holder") != holder() or not isinstance(pid, int) or not 1 < pid < 1 << 31:
         return False
     try:
         os.kill(pid, 0)
@@ -269,41 +229,19 @@ def _is_ours_and_dead(owner: Mapping[str, Any]) -> bool:
     return False
 
 
-def _check_own_numpy(name: str, chosen: BoardPython, wheel_set: WheelSet, folder: Path | None) -> None:
-    """Where PyPI has no numpy for the board: a wheel in ``folder``, or its own of the right age."""
-    if not wheel_set.from_board(chosen.target) or own_numpy(folder, chosen.target):
-        return
-    low, high = NUMPY_FROM_BOARD
-    if not chosen.numpy or not low <= release_of(chosen.numpy) < high:
-        has = f"has numpy {chosen.numpy}" if chosen.numpy else "has no numpy"
-        raise DeviceError(
-            f"{chosen.executable} on {name} {has}, expected {low[0]}.{low[1]} or newer and below {high[0]}: PyPI has no wheels "
-            f"of it for {chosen.architecture}. Install the board's own: sudo apt-get install python3-numpy; or put a wheel of "
-            "numpy (piwheels has some) into a folder and name it with --wheels"
-        )
-
-
 def _final_error(board: SetupBoard, refusal: Refusal, target: Target, folder: Path | None) -> EdgekitError:
     error = board.error(refusal)
     if refusal.kind == "damaged" and folder is None:
-        path = wheel_cache(target) / Path(refusal.say("wheel")).name
-        path.unlink(missing_ok=True)
+        name = Path(refusal.say("wheel")).name
+        if name.endswith(".whl"):
+            (wheel_cache(target) / name).unlink(missing_ok=True)
         return DeviceError(f"{error}. The copy here was removed: run this again, and it is fetched anew")
     return error
 
 
-def _unpacked_bytes(path: Path) -> int:
-    with zipfile.ZipFile(path) as archive:
-        return sum(entry.file_size for entry in archive.infolist())
+def _names(value: object) -> set[str]:
+    return {item for item in value if isinstance(item, str)} if isinstance(value, list) else set()
 
 
 def _new_token() -> str:
     return secrets.token_hex(8)
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"

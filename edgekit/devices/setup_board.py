@@ -78,8 +78,8 @@ class SetupBoard:
             return DeviceError(_locked(name, refusal))
         if refusal.kind == "busy":
             holder = refusal.owner("holder")
-            who = holder.get("holder") or holder.get("user") or "somebody"
-            return DeviceError(f"{name} is in use: {who} is measuring on it. Run this again when they are done")
+            who, verb = holder.get("holder") or "somebody", holder.get("verb") or "a measurement"
+            return DeviceError(f"{name} is in use by {who} ({verb}). Run this again when that is done")
         if refusal.kind == "undelivered":
             return UsageError(
                 f"{name} has {say('count')} reports in {say('home')}/outbox that nobody has fetched. Fetch them first: edgekit "
@@ -102,10 +102,11 @@ class SetupBoard:
     def _foreign(self, refusal: Refusal) -> UsageError:
         entries = refusal.answer.get("entries")
         seen = ", ".join(clean_text(entry, 40) for entry in entries[:3]) if isinstance(entries, list) else ""
+        home = refusal.say("home") or self.home
         holds = f" (it holds {seen} …)" if seen else ""
         return UsageError(
-            f"{refusal.say('home') or self.home} on {self.connection.name} is there and is not edgekit's{holds}; it is left "
-            "untouched. Move it away, or choose another folder for edgekit on this device"
+            f"{home} on {self.connection.name} is there and is not edgekit's{holds}; it is left untouched. Move it away there, "
+            f"to {home}.mine for instance, and run this again"
         )
 
 

@@ -16,6 +16,10 @@ MARKER = "edgekit-device.json"
 KIND = "edgekit-device"
 FORMAT = 1
 MOST = 100
+WORDS = (
+    *("home", "edgekit_device", "python", "python_version", "architecture", "libc", "key", "created", "created_by"),
+    *("asked_runtime", "asked_python"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class SetupRecord:
     """An environment on a board: ``wheels`` are file names with their SHA-256, ``runtimes`` names with versions.
 
     ``key`` is a hash of what decides it; ``system_packages`` whether numpy is the board's own. ``created`` is the host's
-    clock, UTC. ``change`` says what this call did: ``installed``, ``upgraded`` or ``unchanged``; it is not stored.
+    clock, UTC. ``asked_runtime`` and ``asked_python`` are what the user named: kept by the next setup that names none.
+    ``change`` says what this call did: ``installed``, ``upgraded`` or ``unchanged``; it is not stored.
     """
 
     home: str
@@ -38,6 +43,8 @@ class SetupRecord:
     key: str = ""
     created: str = ""
     created_by: str = ""
+    asked_runtime: str = ""
+    asked_python: str = ""
     change: str = ""
 
     def to_json_value(self) -> dict[str, Any]:
@@ -57,18 +64,7 @@ def read_record(value: object) -> SetupRecord | None:
     """The record in parsed JSON; None when it is none, or of an environment that is not finished."""
     if not isinstance(value, dict) or value.get("kind") != KIND or not value.get("key"):
         return None
-    words = (
-        "home",
-        "edgekit_device",
-        "python",
-        "python_version",
-        "architecture",
-        "libc",
-        "key",
-        "created",
-        "created_by",
-    )
-    text = {name: clean_text(value.get(name), 1000) for name in words}
+    text = {name: clean_text(value.get(name), 1000) for name in WORDS}
     return SetupRecord(
         **text,
         runtimes=_names(value.get("runtimes")),

@@ -54,6 +54,8 @@ def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path,
             files["shown.pth"] = f"{shown}\n".encode()
         if project == "ai_edge_litert" and not runtime:
             files["ai_edge_litert/interpreter.py"] = b"class Interpreter: ...\n"
+        if project == "tflite_runtime" and not runtime:
+            files["tflite_runtime/interpreter.py"] = b"class Interpreter: ...\n"
         write_wheel(folder, f"{project}-{version}-{target.tag}-{target.tag}-manylinux2014_{target.architecture}", files)
 
 

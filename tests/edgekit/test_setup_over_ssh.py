@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,15 +19,22 @@ Cli = Callable[..., "CompletedProcess[str]"]
 
 
 def test_a_board_is_added_set_up_measured_and_left_without_a_trace(
-    tmp_path: Path, edgekit_cli: Cli, device_python: Path, float_model: Path
+    root: Path, tmp_path: Path, edgekit_cli: Cli, device_python: Path, float_model: Path
 ) -> None:
     """Setup, a second one that does nothing, a report of the very file, removal; the board's home is empty again."""
     needed_ssh()
     (tmp_path / "wheels").mkdir()
     site = next((device_python.parent.parent / "lib").glob("python3*")) / "site-packages"
     write_wheels(tmp_path / "wheels", choose_wheels(this_target()), this_target(), site, runtime=True)
+    shutil.copytree(
+        root / "device" / "edgekit_device", tmp_path / "frozen" / "edgekit_device"
+    )  # whoever edits it meanwhile
     with ssh_server(tmp_path / "sshd") as server:
-        environment = {**server.environment, "EDGEKIT_HOME": str(tmp_path / "ours")}
+        environment = {
+            **server.environment,
+            "EDGEKIT_HOME": str(tmp_path / "ours"),
+            "PYTHONPATH": str(tmp_path / "frozen"),
+        }
 
         def edgekit(*arguments: object) -> CompletedProcess[str]:
             return edgekit_cli(*arguments, env=environment)

@@ -129,13 +129,10 @@ def abandon(task: Task) -> Task:
 
 
 def uninstall(task: Task) -> Task:
-    """Remove the home; refused for a foreign one, while it is in use, and with reports nobody has fetched yet."""
+    """Remove the home if it is ours; refused while it is in use, and with reports nobody has fetched yet."""
     home = home_of(task)
-    state, entries = state_of(home)
-    if state == "foreign":
-        raise SetupFailed("foreign", home=home, entries=entries[:5])
-    if state == "vacant":
-        return {"removed": False, "home": home, "reports": 0}
+    if state_of(home)[0] != "ours":
+        return {"removed": False}
     reports = count_reports(home)
     if reports and not task["force"]:
         raise SetupFailed("undelivered", home=home, count=reports)
@@ -148,7 +145,7 @@ def uninstall(task: Task) -> Task:
         raise
     if os.path.islink(named_home(task)):
         os.remove(named_home(task))
-    return {"removed": True, "home": home, "reports": reports}
+    return {"removed": True}
 
 
 ACTIONS = {action.__name__: action for action in (look, begin, touch, install, verify, abandon, uninstall)}

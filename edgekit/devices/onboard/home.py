@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -114,20 +115,32 @@ def check_lock(home: str, token: str) -> None:
 
 @contextlib.contextmanager
 def idle(home: str) -> Iterator[None]:
-    """Hold the board's lock, the one a benchmark takes, so that none is running while its environment is replaced."""
+    """Hold the board's lock as a benchmark does (``edgekit_device.lock``): none runs while its environment is replaced."""
     path = os.path.join(home, "lock")
-    if not os.path.exists(path):
-        yield
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = _hold(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SetupFailed("busy", holder=read_json(path)) from None
+        holder = read_json(os.path.join(home, "setup.lock", "owner.json")).get("holder", "")
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"holder": holder, "verb": "setup", "pid": os.getpid()}).encode())
         yield
     finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
         os.close(descriptor)
+
+
+def _hold(path: str) -> int:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise SetupFailed("busy", holder=read_json(path)) from None
+        os.close(descriptor)  # its holder removed it after it was opened: there is a new one
 
 
 def _check_dead(lock: str, task: Task) -> None:
