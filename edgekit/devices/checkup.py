@@ -29,6 +29,7 @@ FULL_MB = 8.0  # less than a model needs
 FACT_CAP = 1 << 16
 # Each fact on a line of its own, behind a tab. $1 is edgekit's folder there; what is not there stays empty.
 FACTS = r"""
+PATH=$PATH:/usr/bin:/bin
 fact() { printf '%s\t%s\n' "$1" "$(printf '%s' "$2" | tr '\n\t' '  ')"; }
 read_fact() { fact "$1" "$(cat "$2" 2>/dev/null | tr -d '\000' | head -c 300)"; }
 fact clock "$(date +%s)"
@@ -129,7 +130,7 @@ def _board_findings(entry: DeviceEntry) -> Iterator[Finding]:
 
 
 def _facts(connection: Connection, folder: str) -> dict[str, str]:
-    done = connection.execute(["sh", "-c", FACTS, "sh", folder], deadline_s=DEADLINE_S)
+    done = connection.execute(["/bin/sh", "-c", FACTS, "sh", folder], deadline_s=DEADLINE_S)
     lines = (line.partition("\t") for line in done.stdout.splitlines())
     return {clean_text(key): value.strip()[:FACT_CAP] for key, tab, value in lines if tab}
 
@@ -201,6 +202,8 @@ def _throttling(word: str) -> Iterator[Finding]:
         bits = int(word, 16)
     except ValueError:
         return
+    if not 0 <= bits < 1 << 32:
+        return
     names = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
     now = [name for bit, name in enumerate(names) if bits >> bit & 1]
     past = [name for bit, name in enumerate(names) if bits >> (16 + bit) & 1]
@@ -212,9 +215,9 @@ def _throttling(word: str) -> Iterator[Finding]:
 
 
 def _room(name: str, kilobytes: str, enough_mb: float, advice: str) -> Iterator[Finding]:
-    if not (kilobytes.isascii() and kilobytes.isdecimal()):
+    if not (kilobytes.isascii() and kilobytes.isdecimal() and len(kilobytes) <= 15):
         return
-    free_mb = int(kilobytes[:15]) / 1024
+    free_mb = int(kilobytes) / 1024
     ok = True if free_mb >= enough_mb else False if free_mb < FULL_MB else None
     yield Finding(f"free {name}", ok, f"{free_mb:,.0f} MB", "" if ok else f"It may not be enough: {advice}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -91,6 +90,8 @@ class Registry:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, DeviceEntry]]:
         """The devices, written back at the end if they changed, against every other edgekit that would do the same."""
+        import fcntl
+
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = open(self.path.parent / ".devices.lock", "a", encoding="utf-8")  # noqa: SIM115 - held for the block

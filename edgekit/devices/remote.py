@@ -21,6 +21,7 @@ HOME_VARIABLE = "EDGEKIT_DEVICE_HOME"
 SHORT_S = 60.0
 NO_SETUP = 90  # what OPEN ends with where there is no private environment
 
+PLACES = "PATH=$PATH:/usr/bin:/bin; "  # of the tools below, whatever a login leaves out
 # $1 home (relative to the user's), $2 work folder below it. Says the absolute home. A work folder that is older than a day
 # is of a host that was killed; so is what arrived of a file that nobody has asked for since.
 OPEN = f"""
@@ -43,7 +44,8 @@ while [ "$count" -gt 0 ]; do
 done
 exec "$home/env/bin/python" -I -m edgekit_device "$@"
 """
-CLOSE = 'cd / && rm -rf -- "$1" && rmdir -- "${1%/*}/incoming" "${1%/*}" 2>/dev/null; exit 0'
+# $1 the folder of work folders, $2 our own; the former goes when nobody else works there.
+CLOSE = 'cd -- "$1" && rm -rf -- "$2" "incoming/$2".* && cd .. && rmdir -- "$1/incoming" "$1" 2>/dev/null; exit 0'
 
 
 class RemoteTransport:
@@ -108,13 +110,13 @@ class RemoteTransport:
         self._closed = True
         try:
             with contextlib.suppress(DeviceError):
-                command = ["sh", "-c", CLOSE, "sh", self._work]
+                command = ["/bin/sh", "-c", PLACES + CLOSE, "sh", *self._work.rsplit("/", 1)]
                 self.connection.execute(command, deadline_s=SHORT_S)
         finally:
             self.connection.close()
 
     def _open(self, home: str, folder: str, setup_line: str) -> str:
-        done = self.connection.execute(["sh", "-c", OPEN, "sh", home, folder], deadline_s=SHORT_S)
+        done = self.connection.execute(["/bin/sh", "-c", PLACES + OPEN, "sh", home, folder], deadline_s=SHORT_S)
         if done.exit_code == NO_SETUP:
             raise DeviceError(f"{self.name} was never set up: there is no {home}/env on it. Run: {setup_line}")
         found = done.stdout.strip()

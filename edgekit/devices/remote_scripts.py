@@ -49,11 +49,11 @@ exec 4<"$input"
 [ "$bytes" -eq 0 ] || rm -f -- "$input"
 group=setsid
 command -v setsid >/dev/null 2>&1 || group=
-$group sh -c "$inner" <&4 3<&- 4<&- &
+$group /bin/sh -c "$inner" <&4 3<&- 4<&- &
 child=$!
 exec 2>/dev/null 4<&-
 end() { kill -KILL "-$1"; kill -KILL "$1"; }
-$group sh -c 'sleep "$1"; kill -KILL "-$2"; kill -KILL "$2"' sh "$limit" "$child" >/dev/null 3<&- &
+$group /bin/sh -c 'sleep "$1"; kill -KILL "-$2"; kill -KILL "$2"' sh "$limit" "$child" >/dev/null 3<&- &
 timer=$!
 { while read -r _; do :; done; end "$child"; } <&3 >/dev/null &
 watcher=$!
@@ -65,12 +65,15 @@ say ended "$code"
 
 _DIGEST = r"""
 digest() {
-    if command -v sha256sum >/dev/null; then sha256sum <"$1" | { read -r sum _; printf '%s' "$sum"; }
+    sum=
+    if command -v sha256sum >/dev/null; then sum=$(sha256sum <"$1")
     elif command -v python3 >/dev/null; then
-        python3 -c 'import hashlib, sys; d = hashlib.sha256()
+        sum=$(python3 -c 'import hashlib, sys; d = hashlib.sha256()
 for b in iter(lambda: sys.stdin.buffer.read(1 << 20), b""): d.update(b)
-sys.stdout.write(d.hexdigest())' <"$1"
-    else printf unknown; fi
+sys.stdout.write(d.hexdigest())' <"$1" 2>/dev/null)
+    fi
+    sum=${sum%% *}
+    printf '%s' "${sum:-unknown}"
 }
 count() { echo $(($(wc -c <"$1"))); }
 whole() { [ -f "$1" ] && [ "$(count "$1")" -eq "$size" ] && case $(digest "$1") in "$sum256" | unknown) ;; *) false ;; esac }
@@ -132,8 +135,12 @@ def new_mark() -> str:
 
 
 def bootstrap(script: str) -> str:
-    """The command line for the login shell: read so many bytes from the link, one by one lest any be lost, and be them."""
-    return f"exec sh -c 'eval \"$(dd bs=1 count={len(script.encode())} 2>/dev/null)\"'"
+    """The command line for the login shell: read so many bytes from the link, one by one lest any be lost, and be them.
+
+    The tools of the script are looked for in the usual places too; the command itself gets the PATH there was.
+    """
+    read = f"dd bs=1 count={len(script.encode())} 2>/dev/null"
+    return f"exec /bin/sh -c 'path=$PATH; PATH=$PATH:/usr/bin:/bin; export path; eval \"$({read})\"'"
 
 
 def hello_script(mark: str) -> str:
@@ -151,7 +158,7 @@ def execute_script(
         "folder": folder or ".",
         "bytes": str(bytes_in),
         "limit": str(math.ceil(deadline_s) + GRACE_S),
-        "inner": f"{exports}exec {shlex.join(command)}",
+        "inner": f"PATH=$path; unset path; {exports}exec {shlex.join(command)}",
     }
     return _assigned(facts) + _SAY + _EXECUTE
 

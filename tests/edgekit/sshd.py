@@ -25,7 +25,7 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 class SSHServer:
     """One sshd. ``home`` is what its users see as their home; ``config`` is what EDGEKIT_SSH_CONFIG is to name."""
 
-    def __init__(self, folder: Path, *, shell: str = "", extra: str = "") -> None:
+    def __init__(self, folder: Path, *, shell: str = "", extra: str = "", path: str = "") -> None:
         self.folder, self.port = folder, free_port()
         self.home = folder / "home"
         self.home.mkdir(parents=True)
@@ -37,7 +37,7 @@ class SSHServer:
         self.config = folder / "ssh_config"
         self.trust(self.port)
         self.write_config()
-        self._write_server_config(shell, extra)
+        self._write_server_config(shell, extra, path)
         self._log = (folder / "sshd.log").open("wb")
         self.process = self._start()
 
@@ -80,12 +80,12 @@ class SSHServer:
                 process.kill()
         self._log.close()
 
-    def _write_server_config(self, shell: str, extra: str) -> None:
+    def _write_server_config(self, shell: str, extra: str, path: str) -> None:
         # The home of the account is not ours to change: a wrapper makes ``home`` the one the session sees. It stands where
         # ForceCommand would, and hands the command to the shell as sshd does.
         wrapper = self.folder / "login"
         wrapper.write_text(
-            f'#!/bin/sh\nexport HOME="{self.home}" SHELL="{shell or "/bin/sh"}"\ncd "$HOME" || exit 1\n'
+            f'#!/bin/sh\nexport HOME="{self.home}" SHELL="{shell or "/bin/sh"}" PATH="{path or "$PATH"}"\ncd "$HOME" || exit 1\n'
             f'exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"\n'
         )
         wrapper.chmod(0o755)
@@ -196,9 +196,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def ssh_server(folder: Path, *, shell: str = "", extra: str = "") -> Iterator[SSHServer]:
+def ssh_server(folder: Path, *, shell: str = "", extra: str = "", path: str = "") -> Iterator[SSHServer]:
     """A server for a block."""
-    server = SSHServer(folder, shell=shell, extra=extra)
+    server = SSHServer(folder, shell=shell, extra=extra, path=path)
     try:
         yield server
     finally:

@@ -310,6 +310,24 @@ def test_banners_and_a_talkative_bashrc_change_nothing(tmp_path: Path, monkeypat
     assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
 
 
+def test_a_login_without_a_useful_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our own tools are found; the command gets the PATH there was, so that what is not on it is not run."""
+    needed_ssh()
+    with ssh_server(tmp_path / "server", path="/nowhere") as server:
+        monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(server.config))
+        (tmp_path / "a").write_bytes(b"a")
+        with SSHConnection(address_at(server.port), "pi4") as link:
+            done = link.execute(["/usr/bin/printenv"], deadline_s=30, stdin=b"in")
+            missing = link.execute(["python3", "-V"], deadline_s=30)
+            link.send(tmp_path / "a", "b")
+            link.fetch("b", tmp_path / "c")
+
+    assert "PATH=/nowhere" in done.stdout.splitlines()
+    assert not [line for line in done.stdout.splitlines() if line.startswith("path=")]
+    assert missing.exit_code == 127
+    assert (tmp_path / "c").read_bytes() == b"a"
+
+
 @pytest.mark.parametrize("forced", ["echo hello", "/usr/sbin/nologin", "internal-sftp"])
 def test_an_account_without_a_shell_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forced: str) -> None:
     """It let us in, but runs something else."""
