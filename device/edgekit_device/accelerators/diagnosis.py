@@ -241,7 +241,7 @@ def _busy(base: Path, tpu: EdgeTpu, name: str) -> Iterator[Finding]:
                 ERROR,
                 f"{name} is open in process {pid} ({command})",
                 "an Edge TPU that no other process holds",
-                f"End that program (kill {pid}), or use another: --delegate edgetpu:{tpu.kind}:{tpu.index + 1}",
+                f"End that program (kill {pid}), or name another Edge TPU where there is one: --delegate edgetpu:{tpu.kind}:N",
             )
 
 
