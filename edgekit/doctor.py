@@ -14,6 +14,7 @@ from .errors import EdgekitError
 __all__ = ["Check", "examine"]
 
 KERAS = 'pip install "edgekit[keras]"'
+HUB = 'pip install "edgekit[hub]"'
 PACKAGES = (
     ("numpy", True, "arrays", "pip install numpy"),
     ("click", True, "the command line", "pip install click"),
@@ -28,6 +29,9 @@ PACKAGES = (
     ("tensorflow-model-optimization", False, "pruning, clustering and quantization-aware training", KERAS),
     ("pillow", False, "image folders and --size", 'pip install "edgekit[images]"'),
     ("scikit-learn", False, "the digits data", 'pip install "edgekit[examples]"'),
+    ("fastapi", False, "edgekit hub", HUB),
+    ("sqlalchemy", False, "edgekit hub", HUB),
+    ("uvicorn", False, "edgekit hub", HUB),
 )
 
 

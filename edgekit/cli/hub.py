@@ -46,6 +46,11 @@ def serve(host: str, port: int, db: str) -> None:
 
     if not storage.tokens():
         click.echo("edgekit: no board may post yet. Make a token: edgekit hub token add NAME", err=True)
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        click.echo(
+            f"edgekit: plain HTTP on {host}: reports and tokens can be read on the way. See docs/hub.md for TLS",
+            err=True,
+        )
     try:
         serve_hub(storage, host, port, ready=lambda url: click.echo(f"hub at {url}", err=True))
     finally:

@@ -25,7 +25,7 @@ from .storage import Receipt, Storage, Token
 __all__ = ["MOST_BODY_BYTES", "create_app"]
 
 MOST_BODY_BYTES = 4 * 1024 * 1024
-READ_DEADLINE_S = 60.0
+READ_DEADLINE_S = 120.0
 RETRY_AFTER_S = 5
 MOST_PAGE = 200
 STATUS = {"stored": 201, "duplicate": 200, "conflict": 409, "refused": 422}

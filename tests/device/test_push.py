@@ -374,6 +374,23 @@ def test_two_pushers_at_once_lose_nothing(outbox: Outbox, token_file: Path) -> N
     assert waiting(outbox) == []
 
 
+def test_it_works_on_the_oldest_python(
+    outbox: Outbox, token_file: Path, tflite_python: Path, clean_environment: dict[str, str]
+) -> None:
+    """The built wheel on Python 3.9 lists, drains, posts to the same outbox, and acknowledges."""
+    environment = {**clean_environment, "EDGEKIT_DEVICE_HOME": str(outbox.folder.parent)}
+
+    def run(*arguments: str) -> str:
+        command = [str(tflite_python), "-m", "edgekit_device", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd="/").stdout
+
+    assert len(run("outbox", "drain", "--json").splitlines()) == 3
+    assert run("outbox", "ack", "a").startswith("1 removed")
+    with RogueHub(take).running() as hub:
+        assert run("push", "--url", hub.url, "--token-file", str(token_file)).startswith("2 delivered")
+    assert waiting(outbox) == []
+
+
 def test_a_proxy_is_asked_for_other_machines_and_never_for_this_one(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

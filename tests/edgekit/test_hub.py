@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sqlite3
@@ -61,6 +62,19 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
     made = Storage(f"sqlite:///{tmp_path / 'hub.db'}")
     yield made
     made.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB with a file of 256 KB on it that can be removed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a disk that is small enough to be filled")
+    (folder / "ballast").write_bytes(bytes(256 * 1024))
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def fresh(**facts: Any) -> dict[str, Any]:
@@ -312,6 +326,61 @@ def test_a_board_that_vanishes_in_the_middle_is_no_event(hub: RealHub, device: s
             connection.sendall(head.encode() + b"{")
 
     assert hub.ask("GET", "/v1/health")[0] == 200
+
+
+def served_in_a_thread(storage: Storage, **limits: Any) -> contextlib.AbstractContextManager[int]:
+    """The same application with other limits, over real HTTP; gives the port."""
+
+    @contextlib.contextmanager
+    def running() -> Iterator[int]:
+        import uvicorn
+
+        from edgekit.hub.app import create_app
+
+        config = uvicorn.Config(create_app(storage, **limits), log_level="critical", lifespan="off")
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            thread.start()
+            try:
+                yield int(listener.getsockname()[1])
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    return running()
+
+
+def test_a_body_that_drips_is_given_up(storage: Storage) -> None:
+    """408 after the deadline, with or without a good token: a connection is not held for ever."""
+    token = storage.add_token("board")
+    with served_in_a_thread(storage, read_deadline_s=0.2) as port:
+        for given in (token, "wrong"):
+            head = f"POST /v1/reports HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {given}\r\nContent-Length: 100\r\n\r\n{{"
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                connection.sendall(head.encode())
+                assert connection.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_a_database_on_a_full_disk_says_so_and_goes_on_when_there_is_room(small_disk: Path) -> None:
+    """Nothing that was confirmed is lost, and nothing that was not is there by half."""
+    storage = Storage(f"sqlite:///{small_disk / 'hub.db'}")
+    stored: list[str] = []
+
+    def fill() -> None:
+        for number in range(1000):
+            storage.add([Incoming(f"r{number}", "", "0" * 64, "x" * 5000)], "board")
+            stored.append(f"r{number}")
+
+    with pytest.raises(StoreError, match="full"):
+        fill()
+    (small_disk / "ballast").unlink()
+    storage.add([Incoming("later", "", "0" * 64, "x")], "board")
+    found = storage.reports(most=1000)
+    storage.close()
+
+    assert len(found) == len(stored) + 1 > 2
+    assert {item.body for item in found} == {"x" * 5000, "x"}
 
 
 # -- the process ------------------------------------------------------------------------------------------------------
