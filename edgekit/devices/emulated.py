@@ -127,15 +127,16 @@ def read_userland(folder: str | os.PathLike[str]) -> Userland:
 
 def _userland(place: Path, raw: Mapping[str, Any]) -> Userland | None:
     """None for a marker that lacks something, or that points out of its folder."""
-    sites = raw.get("sites")
+    given = raw.get("sites")
+    sites: Mapping[str, Any] = given if isinstance(given, dict) else {}
     texts = [raw.get(key) for key in ("arch", "cpu", "root", "python")]
-    paths = [*texts[2:], *(sites.values() if isinstance(sites, dict) else ())]
+    paths = [*texts[2:], *sites.values()]
     if not sites or not all(isinstance(text, str) and text for text in [*texts, *paths]) or texts[0] not in EMULATORS:
         return None
     if any(Path(text).is_absolute() or ".." in Path(text).parts for text in paths):
         return None
     arch, cpu, root, python = (str(text) for text in texts)
-    runtimes = {str(name): place / path for name, path in raw["sites"].items()}
+    runtimes = {str(name): place / path for name, path in sites.items()}
     return Userland(place, arch, cpu, place / root, place / python, runtimes)
 
 
