@@ -64,7 +64,8 @@ def _failure(error: ModelError, stage: str, runtime: Runtime, delegate: Delegate
     findings = [said] if said else []
     if delegate.kind == "edgetpu":
         findings += diagnose_edgetpu(library=delegate.library, runtimes={runtime.name: runtime.version})
-    what = _how(signal_name, words, stage, delegate, runtime)
+    missing = any(finding.code in ("library-missing", "library-broken") for finding in findings[:1])
+    what = "the Edge TPU cannot be used" if missing else _how(signal_name, words, stage, delegate, runtime)
     return DelegateError(f"{what}. {_advice(findings, signal_name)}", findings=findings, signal_name=signal_name)
 
 
@@ -78,10 +79,10 @@ def _how(signal_name: Optional[str], words: str, stage: str, delegate: DelegateR
 
 
 def _advice(findings: list[Finding], signal_name: Optional[str]) -> str:
-    if findings:
+    telling = [finding for finding in findings if signal_name is None or finding.code == "version-pair"]
+    if telling:
         more = len(findings) - 1
-        rest = f" ({more} more: type edgekit-device accelerators)" if more else ""
-        return findings[0].sentence + rest
+        return telling[0].sentence + (f" ({more} more: type edgekit-device accelerators)" if more else "")
     if signal_name:
         others = ", ".join(f"{name} {version}" for name, version in installed_runtimes().items())
         return (

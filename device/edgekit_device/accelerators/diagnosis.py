@@ -23,8 +23,8 @@ __all__ = ["diagnose_edgetpu", "explain"]
 GROUPS = {"usb": "plugdev", "pci": "apex"}  # as the Debian packages of libedgetpu and gasket-dkms set them
 RULE_FOLDERS = ("etc/udev/rules.d", "lib/udev/rules.d", "usr/lib/udev/rules.d", "run/udev/rules.d")
 INSTALL = (
-    "Type: sudo apt-get install libedgetpu1-std (from Coral's apt repository; for Python above 3.9 take the build that fits "
-    "your runtime, docs/coral.md)"
+    "Type: sudo apt-get install libedgetpu1-std (Coral's apt repository; above Python 3.9 the build for your runtime, "
+    "docs/coral.md)"
 )
 
 
