@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from edgekit_device.tasks import answers
 
 from .collecting import acknowledge_measured, collect_before_bench
 from .data import Preprocessing, Split, resize
-from .devices import BenchRequest, Device, open_device
-from .errors import DeviceError, EdgekitError, StoreError, UsageError
+from .devices import BenchItem, BenchRequest, Device, open_device
+from .errors import DeviceError, EdgekitError, UsageError
 from .evaluation import common_size, load_test, noted_preprocessing, outputs_of
 from .progress import Progress, Silent
 from .records import Parity, Variant
@@ -29,6 +29,7 @@ from .subject import open_subject
 __all__ = ["bench", "bench_run", "outputs_parity"]
 
 Array = npt.NDArray[Any]
+SAMPLES = "samples.npz"
 
 
 def bench(
@@ -41,11 +42,20 @@ def bench(
     runs: int | None = None,
     warmup: int | None = None,
     deadline_s: float = 900.0,
+    delegate: str = "auto",
+    precision: float | None = None,
+    budget_s: float | None = None,
+    sustained_s: float | None = None,
+    profile: bool = False,
+    separately: bool = False,
     data: Any = None,
     data_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Results[BenchmarkReport]:
     """Measure every variant of a run folder (or those in ``variants``), or one .tflite, on ``device``.
+
+    The variants of a run are measured in turns, block by block, so that what the board does meanwhile touches all alike;
+    ``separately`` measures one after the other. How long and how precisely is said as in ``BenchRequest``.
 
     With ``data`` (anything ``load_data`` takes) accuracy on its test split is measured there too, and for a run how near
     the device's outputs are to the host's. Reports are kept in the run as soon as they are there. A variant that fails
@@ -53,7 +63,9 @@ def bench(
 
     Raises UsageError for a model or data that the device refuses, DeviceError when it fails.
     """
-    request = BenchRequest(threads, runtime, runs, warmup, deadline_s)
+    request = BenchRequest(
+        threads, runtime, runs, warmup, deadline_s, delegate, precision, budget_s, sustained_s, profile
+    )
     subject = open_subject(model)
     with ExitStack() as stack:
         opened = device if isinstance(device, Device) else stack.enter_context(open_device(device))
@@ -61,7 +73,9 @@ def bench(
             stack.enter_context(subject.locked())
             known = subject.variants(variants)
             split = None if data is None else load_test(data, common_size(known), data_folder)[0]
-            return bench_run(subject, known, opened, request, split=split, progress=progress).or_raise()
+            return bench_run(
+                subject, known, opened, request, split=split, separately=separately, progress=progress
+            ).or_raise()
         if variants:
             raise UsageError("--variant chooses among the variants of a run folder, got a single model")
         (progress or Silent()).step(f"measuring {subject.name} on {opened.name}")
@@ -89,37 +103,47 @@ def bench_run(
     *,
     split: Split | None = None,
     again: bool = True,
+    separately: bool = False,
     progress: Progress | None = None,
 ) -> Results[BenchmarkReport]:
-    """Measure ``variants`` of a run whose lock is held; ``again=False`` keeps reports that answer the same request."""
+    """Measure ``variants`` of a run whose lock is held, in turns unless ``separately``.
+
+    ``again=False`` keeps reports that answer the same request; what is missing is measured together.
+    """
     shown = progress or Silent()
     done: dict[str, BenchmarkReport] = {}
     failures: dict[str, EdgekitError] = {}
     asked = _asked(device, request, split)
     run_id = collect_before_bench(device, store, shown)
-    measured: list[BenchmarkReport] = []
-    for number, variant in enumerate(variants):
+    wanted: list[Variant] = []
+    for variant in variants:
         known = None if again else store.report(variant, asked)
-        if known is not None:
+        if known is None:
+            wanted.append(variant)
+        else:
             shown.note(f"{variant.name}: measured before, kept")
             done[variant.name] = known
-            continue
-        shown.step(f"measuring {variant.name} on {device.name}")
-        shown.update(number, len(variants))
-        try:
-            report, parity = _measure(device, variant, request, split, run_id)
+    measured: list[BenchmarkReport] = []
+    for group in [[variant] for variant in wanted] if separately else [wanted] if wanted else []:
+        shown.step(f"measuring {_said(group)} on {device.name}")
+        shown.update(len(done) + len(failures), len(variants))
+        for variant, outcome, parity in _measure(device, group, request, split, run_id):
+            if isinstance(outcome, EdgekitError):
+                failures[variant.name] = outcome
+                continue
             if parity is not None:
                 store.save_parity(parity)
-            store.save_report(variant.name, report, asked)
-            done[variant.name] = report
-            measured.append(report)
-        except StoreError:
-            raise
-        except EdgekitError as error:
-            failures[variant.name] = error
+            store.save_report(variant.name, outcome, asked)
+            done[variant.name] = outcome
+            measured.append(outcome)
     acknowledge_measured(device, measured, shown)
     shown.update(len(variants), len(variants))
-    return Results(done, failures)
+    return Results({variant.name: done[variant.name] for variant in variants if variant.name in done}, failures)
+
+
+def _said(group: Sequence[Variant]) -> str:
+    names = ", ".join(variant.name for variant in group)
+    return f"{names} in turns" if len(group) > 1 else names
 
 
 def outputs_parity(variant: Variant, host: Sequence[Array], device: Sequence[Array]) -> Parity:
@@ -140,25 +164,49 @@ def outputs_parity(variant: Variant, host: Sequence[Array], device: Sequence[Arr
 
 def _asked(device: Device, request: BenchRequest, split: Split | None) -> dict[str, Any]:
     """What decides a report, apart from the model: a report that answers the same is not measured again."""
-    facts = {"device": device.name, "threads": request.threads, "runtime": request.runtime}
     data = None if split is None else split.sha256
-    return {**facts, "runs": request.runs, "warmup": request.warmup, "data": data}
+    return {"device": device.name, **request.decides, "data": data}
 
 
 def _measure(
-    device: Device, variant: Variant, request: BenchRequest, split: Split | None, run_id: str
-) -> tuple[BenchmarkReport, Parity | None]:
-    path = Path(variant.path)
-    if split is None:
-        return device.bench(path, request, run=run_id, variant=variant.name), None
+    device: Device, group: Sequence[Variant], request: BenchRequest, split: Split | None, run_id: str
+) -> Iterator[tuple[Variant, BenchmarkReport | EdgekitError, Parity | None]]:
+    """Measure ``group`` in one session; every variant with its report and, given ``split``, its parity, or its error."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as scratch:
-        outputs = Path(scratch) / "outputs.npz"
-        size = Preprocessing.from_dict(variant.preprocessing).size
-        samples = _write_samples(Path(scratch), resize(split, size))
-        report = device.bench(path, request, data=samples, outputs=outputs, run=run_id, variant=variant.name)
-        from_device = _read_outputs(variant.name, outputs)
-    from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
-    return report, outputs_parity(variant, from_host, from_device)
+        folder = Path(scratch)
+        try:
+            outcomes = device.bench_together(_items(group, split, folder), request, run=run_id)
+        except EdgekitError as error:
+            outcomes = [error] * len(group)
+        for at, (variant, outcome) in enumerate(zip(group, outcomes, strict=True)):
+            parity = None
+            if split is not None and not isinstance(outcome, EdgekitError):
+                try:
+                    from_device = _read_outputs(variant.name, _outputs(folder, at))
+                    from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
+                    parity = outputs_parity(variant, from_host, from_device)
+                except EdgekitError as error:
+                    outcome = error
+            yield variant, outcome, parity
+
+
+def _items(group: Sequence[Variant], split: Split | None, folder: Path) -> list[BenchItem]:
+    """What is sent of each variant; those that take images of the same size share the file of samples."""
+    if split is None:
+        return [BenchItem(Path(variant.path), variant.name) for variant in group]
+    sizes = [Preprocessing.from_dict(variant.preprocessing).size for variant in group]
+    files = {size: folder / f"samples-{number}" for number, size in enumerate(dict.fromkeys(sizes))}
+    for size, place in files.items():
+        place.mkdir()
+        _write_samples(place, resize(split, size))
+    return [
+        BenchItem(Path(variant.path), variant.name, files[size] / SAMPLES, _outputs(folder, at))
+        for at, (variant, size) in enumerate(zip(group, sizes, strict=True))
+    ]
+
+
+def _outputs(folder: Path, at: int) -> Path:
+    return folder / f"outputs-{at}.npz"
 
 
 def _read_outputs(name: str, path: Path) -> list[Array]:
@@ -171,7 +219,7 @@ def _read_outputs(name: str, path: Path) -> list[Array]:
 
 def _write_samples(folder: Path, split: Split) -> Path:
     """The split as the device reads it: ``x`` or ``x.NAME``, and ``y``."""
-    path = folder / "samples.npz"
+    path = folder / SAMPLES
     single = len(split.inputs) == 1
     arrays: Mapping[str, Array] = {"x" if single else f"x.{name}": value for name, value in split.inputs.items()}
     labels = {} if split.labels is None else {"y": split.labels}

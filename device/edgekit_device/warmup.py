@@ -1,9 +1,9 @@
 """Warm-up: inferences that are not counted, until they have settled.
 
-Georges, Buytaert and Eeckhout (Statistically Rigorous Java Performance Evaluation, OOPSLA 2007, 4.2) call a process steady
-when the coefficient of variation of its last iterations is below a threshold, 0.02 at most. Here an iteration is a block of
-40 ms (one inference where that takes longer, 2,000 where they are over sooner), and its time the block's median, which a single interruption does not
-move; the last five blocks, 0.2 s of them at least, must agree.
+Georges, Buytaert and Eeckhout (Statistically Rigorous Java Performance Evaluation, OOPSLA 2007, 4.2) call a process
+steady when the coefficient of variation of its last iterations is below a threshold, 0.02 at most. Here an iteration is
+a block of 40 ms (one inference where that takes longer, 2,000 where they are over sooner), and its time the block's
+median, which a single interruption does not move; the last five blocks, 0.2 s of them at least, must agree.
 """
 
 from __future__ import annotations

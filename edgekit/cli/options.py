@@ -81,12 +81,43 @@ def device_options(verb: Verb) -> Verb:
         verb,
         click.option("--device", default="local", show_default=True, help="The device to measure on."),
         runtime_options,
-        click.option("--runs", type=int, metavar="N", help="Timed inferences. [default: at least 50 and 1 s]"),
+        click.option(
+            "--delegate", default="auto", show_default=True, metavar="D", help="auto, none, xnnpack, edgetpu:usb:0, …"
+        ),
+        click.option(
+            "--runs", type=int, metavar="N", help="Exactly so many timed inferences. [default: see --precision]"
+        ),
         click.option("--warmup", type=int, metavar="N", help="Inferences before. [default: at least 5 and 0.2 s]"),
+        click.option(
+            "--precision",
+            metavar="P",
+            callback=_precision,
+            help="After 50 runs and 1 s, go on until the 95 % interval of the median is narrower than this. [default: 2%]",
+        ),
+        click.option(
+            "--budget", "budget_s", type=float, metavar="S", help="Seconds of inference for that at most. [default: 10]"
+        ),
+        click.option(
+            "--sustained",
+            "sustained_s",
+            type=float,
+            metavar="S",
+            help="Then run so long without a pause: does it slow down?",
+        ),
+        click.option("--profile", is_flag=True, help="Then measure the time of every operator, apart."),
+        click.option(
+            "--separately", is_flag=True, help="Measure the variants of a run one after the other, not in turns."
+        ),
         click.option(
             "--deadline", "deadline_s", type=float, default=900.0, show_default=True, help="Seconds for one variant."
         ),
     )
+
+
+def _precision(_context: click.Context, _parameter: click.Parameter, text: str | None) -> float | None:
+    from ..devices.request import parse_precision
+
+    return None if text is None else parse_precision(text)
 
 
 def compare_options(verb: Verb) -> Verb:

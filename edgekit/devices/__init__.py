@@ -4,12 +4,13 @@ from .device import DEVICES, Device, open_device
 from .fake import FakeTransport
 from .local import LocalTransport
 from .remote import RemoteTransport
-from .request import BenchRequest
+from .request import BenchItem, BenchRequest
 from .ssh import SSHConnection
 from .transport import Completed, Transport
 
 __all__ = [
     "DEVICES",
+    "BenchItem",
     "BenchRequest",
     "Completed",
     "Device",

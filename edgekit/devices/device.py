@@ -11,10 +11,11 @@ from edgekit_device import BenchmarkReport, ReportError
 from edgekit_device.emulation import strip_times
 from edgekit_device.report import clean_text
 
-from ..errors import DeviceError, UsageError
+from ..errors import DeviceError, EdgekitError, UsageError
 from ..store import file_sha256
 from .opening import open_transport
-from .request import BenchRequest
+from .request import BenchItem, BenchRequest
+from .together import measure_together
 from .transport import OUTPUT_CAP_BYTES, Completed, Transport
 
 __all__ = ["DEVICES", "Device", "open_device"]
@@ -67,20 +68,39 @@ class Device:
             arguments += ["--outputs", "outputs.npz"]
         if run:
             arguments += [f"--run={run}", f"--variant={variant}"]
-        completed = self.transport.run(arguments, deadline_s=request.deadline_s)
-        self._check_ended_well(completed, model.name, request.deadline_s)
-        report = self._report(completed, model)
+        deadline_s = request.deadline_for(1)
+        completed = self.transport.run(arguments, deadline_s=deadline_s)
+        self.check_ended_well(completed, model.name, deadline_s)
+        report = self.read_report(completed.stdout, model)
         if outputs is not None:
             self.transport.get("outputs.npz", outputs)
         return report
+
+    def bench_together(
+        self, items: Sequence[BenchItem], request: BenchRequest, *, run: str = ""
+    ) -> list[BenchmarkReport | EdgekitError]:
+        """Measure models in turns, in one session of one command; each has its report, or the error it alone failed with.
+
+        The outputs of those that were measured are at their paths. A single one is measured as ``bench`` does. Raises
+        DeviceError when the device cannot be reached.
+        """
+        if len(items) == 1:
+            only = items[0]
+            try:
+                return [
+                    self.bench(only.model, request, data=only.data, outputs=only.outputs, run=run, variant=only.variant)
+                ]
+            except EdgekitError as error:
+                return [error]
+        return measure_together(self, items, request, run)
 
     def tune(self, model: Path, *, budget_s: float, deadline_s: float, options: Sequence[str] = ()) -> BenchmarkReport:
         """Let the device try every way to run ``model`` for about ``budget_s`` seconds; the report is measured with the best
         and lists all (``tuning``). ``options`` are further ones of ``edgekit-device tune``. Raises what ``bench`` raises."""
         arguments = ["tune", self.transport.put(model, model.name), "--json", "--budget", f"{budget_s:g}", *options]
         completed = self.transport.run(arguments, deadline_s=deadline_s)
-        self._check_ended_well(completed, model.name, deadline_s)
-        return self._report(completed, model)
+        self.check_ended_well(completed, model.name, deadline_s)
+        return self.read_report(completed.stdout, model)
 
     def predict(self, model: Path, inputs: Path, outputs: Path, request: BenchRequest) -> None:
         """Run ``model`` on the arrays of ``inputs`` (.npy, or .npz by signature name) there, with the runtime, delegate and
@@ -88,10 +108,11 @@ class Device:
         arguments = ["run", self.transport.put(model, model.name), "--input", self.transport.put(inputs, inputs.name)]
         arguments += ["--output", "predicted.npz", "--json", *request.runtime_arguments]
         completed = self.transport.run(arguments, deadline_s=request.deadline_s)
-        self._check_ended_well(completed, model.name, request.deadline_s)
+        self.check_ended_well(completed, model.name, request.deadline_s)
         self.transport.get("predicted.npz", outputs)
 
-    def _check_ended_well(self, completed: Completed, model: str, deadline_s: float) -> None:
+    def check_ended_well(self, completed: Completed, model: str, deadline_s: float) -> None:
+        """Raise what a command that did not end well means, DeviceError or UsageError; ``model`` is for the message."""
         tail = _telling_line(completed.stderr)
         if completed.timed_out:
             raise DeviceError(
@@ -109,13 +130,12 @@ class Device:
         if completed.exit_code != 0:
             raise DeviceError(f"{self.name} {_how(completed.exit_code)} on {model}: {tail}", output=completed.stderr)
 
-    def _report(self, completed: Completed, model: Path) -> BenchmarkReport:
+    def read_report(self, text: str, model: Path) -> BenchmarkReport:
+        """The report on ``model`` that the device printed; raises DeviceError unless it is one."""
         try:
-            report = BenchmarkReport.from_json(completed.stdout.strip())
+            report = BenchmarkReport.from_json(text.strip())
         except ReportError as error:
-            raise DeviceError(
-                f"{self.name} answered rubbish for {model.name}: {error}", output=completed.stdout
-            ) from error
+            raise DeviceError(f"{self.name} answered rubbish for {model.name}: {error}", output=text) from error
         expected = file_sha256(model)
         if report.model.sha256 != expected:
             raise DeviceError(

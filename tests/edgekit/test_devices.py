@@ -151,6 +151,11 @@ def test_threads_runtime_and_counts_reach_the_device(float_model: Path) -> None:
         {"deadline_s": 0.0},
         {"deadline_s": float("nan")},
         {"deadline_s": float("inf")},
+        {"precision": 0.0},
+        {"precision": 2.0},
+        {"budget_s": 0.0},
+        {"sustained_s": -1.0},
+        {"delegate": ""},
     ],
 )
 def test_what_no_device_can_do_is_refused_first(facts: dict[str, object]) -> None:
