@@ -28,14 +28,16 @@ OWN_EXE = "/proc/self/exe"
 KERNELS_EXE = ("/proc/thread-self/exe", "/proc//self/exe", "/proc/self/task/{pid}/exe")
 MACHINE_BYTES = slice(18, 20)  # e_machine of an ELF header
 ELF = b"\x7fELF"
+QEMU = "qemu-"
+PR_GET_NAME = 16  # linux/prctl.h
 
 
 def find_emulator() -> str:
     """What emulates this process's processor, such as ``qemu-aarch64``; empty where nothing does, or nothing tells.
 
     EDGEKIT_EMULATOR where it is set, else the kernel's word: the program it runs for this process is another than the
-    one the process believes to be. That shows qemu's user mode (also in a chroot, or through binfmt) and its like. A
-    whole emulated machine (``qemu-system-…``) cannot be told from a virtual one.
+    one the process believes to be. That shows qemu's user mode, also in a chroot, and its like. A whole emulated machine
+    (``qemu-system-…``) cannot be told from a virtual one.
     """
     named = clean_text(os.environ.get(EMULATOR_VARIABLE, ""), 40)
     return named or _behind(OWN_EXE, [path.format(pid=os.getpid()) for path in KERNELS_EXE])
@@ -73,15 +75,30 @@ def strip_times(report: BenchmarkReport, emulator: str) -> BenchmarkReport:
 
 def _behind(own: str, kernels: list[str]) -> str:
     believed = _machine(own)
+    if believed is None:
+        return _named_by_prctl()
     for path in kernels:
         try:
             program = os.path.basename(os.readlink(path))
         except OSError:
             continue
         machine = _machine(path)
-        if program.startswith("qemu-") or (believed and machine and machine != believed):
-            return clean_text(program.split("-static")[0], 40) or "unknown"
+        if program.startswith(QEMU) or (machine is not None and machine != believed):
+            return clean_text(program.split("-st")[0], 40) or "unknown"
     return ""
+
+
+def _named_by_prctl() -> str:
+    """The emulator by the name the kernel gives this process, for a chroot where nobody has mounted /proc."""
+    try:
+        import ctypes
+
+        name = ctypes.create_string_buffer(16)  # TASK_COMM_LEN; "qemu-aarch64-static" is cut to fit
+        ctypes.CDLL(None).prctl(PR_GET_NAME, name, 0, 0, 0)
+    except (ImportError, OSError, AttributeError):  # a Python without ctypes, a system without prctl
+        return ""
+    found = name.value.decode("utf-8", "replace")
+    return clean_text(found.split("-st")[0]) if found.startswith(QEMU) else ""
 
 
 def _machine(path: str) -> Optional[bytes]:

@@ -15,10 +15,12 @@ FOLDER = ".edgekit-device"
 def device_home() -> Optional[Path]:
     """The folder EDGEKIT_DEVICE_HOME names, else ``~/.edgekit-device`` where ``edgekit device setup`` has made one.
 
-    None on a machine that is no board, and where the variable is set to nothing: no state is kept then.
+    None on a machine that is no board, where the variable is set to nothing, and for a user without a home: no state is
+    kept then.
     """
     named = os.environ.get(HOME_VARIABLE)
     if named is not None:
-        return Path(named).expanduser() if named else None
-    usual = Path("~").expanduser() / FOLDER
-    return usual if usual.is_dir() else None
+        return Path(os.path.expanduser(named)) if named else None
+    # expanduser leaves the tilde of a user without a home, as services and bare containers have.
+    usual = Path(os.path.expanduser("~")) / FOLDER
+    return usual if usual.is_absolute() and usual.is_dir() else None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from edgekit_device import BenchmarkReport, emulation
 from edgekit_device.board import read_board
 from edgekit_device.emulation import EMULATOR_VARIABLE, find_emulator, strip_times
+from edgekit_device.home import device_home
 from edgekit_device.report import (
     AccuracyFacts,
     BoardFacts,
@@ -147,3 +151,23 @@ def test_a_stream_of_an_emulated_processor_tells_no_times(monkeypatch: pytest.Mo
     assert lines.fps is None
     assert lines.status(1) == "3 frames, 1 dropped; emulated by qemu-arm: no latency"
     assert all(durations.percentile_ms(50) is None for durations in lines.durations.values())
+
+
+def test_a_chroot_without_proc_is_told_by_the_process_s_name(exes: Path) -> None:
+    """The kernel calls the process by what runs it: qemu-aarch64-static, cut to fifteen characters."""
+    code = (
+        "import ctypes, sys; from edgekit_device import emulation as e; "
+        "e.OWN_EXE = '/none'; ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0); print(e.find_emulator())"
+    )
+    for name, expected in (("qemu-aarch64-st", "qemu-aarch64"), ("qemu-arm-static", "qemu-arm"), ("python3", "")):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
+def test_a_user_without_a_home_keeps_no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a bare chroot: no HOME, and no entry in passwd to take its place."""
+    monkeypatch.delenv("EDGEKIT_DEVICE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~" / ".edgekit-device").mkdir(parents=True)
+    assert device_home() is None
