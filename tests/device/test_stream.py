@@ -127,6 +127,26 @@ def test_pictures_become_lines_on_both_runtimes(
     assert "1 skipped" in done.stderr
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("python", ["device_python", "tflite_python"])
+def test_video_and_sound_on_both_runtimes(
+    python: str, colours: Path, device_cli: Cli, request: pytest.FixtureRequest
+) -> None:
+    """The built wheel on its oldest Python and numpy as well: frames of a video, windows of a WAV of 24 bits."""
+    (colours / "sound.tflite").write_bytes(dense_model())
+    for kind, options in (
+        ("testsrc=size=32x24:rate=10:duration=0.5", ["-pix_fmt", "yuv420p", "clip.avi"]),
+        ("sine=frequency=440:duration=0.01:sample_rate=48000", ["-c:a", "pcm_s24le", "a.wav"]),
+    ):
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", kind, *options], check=True, cwd=colours)
+    interpreter = request.getfixturevalue(python)
+
+    for model, source, count in (("model", "clip.avi", 5), ("sound", "a.wav", 4)):
+        done = device_cli("stream", f"{model}.tflite", "--source", source, python=interpreter, cwd=colours)
+        assert done.returncode == 0, done.stderr
+        assert len(_lines(done.stdout)[0]) == count
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_streamed_arrays_give_what_evaluate_gives(precision: str, stream: Stream, tmp_path: Path) -> None:
     """``numpy.save`` after ``numpy.save`` into a pipe; raw outputs against the outputs that accuracy is measured on."""

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit_device import DataError
+from edgekit_device import DataError, Model
 from edgekit_device.errors import SourceError
 from edgekit_device.stream import camera as camera_module
 from edgekit_device.stream import v4l2
+from edgekit_device.stream.answer import Answer
 from edgekit_device.stream.camera import Camera
+from edgekit_device.stream.pipeline import Pipeline
+from edgekit_device.stream.prepare import Preparation
 from PIL import Image
 
 CAPTURING = v4l2.CAP_VIDEO_CAPTURE | v4l2.CAP_STREAMING
@@ -312,6 +315,25 @@ def test_a_camera_that_sends_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
         next(Camera("/dev/video0", driver=driver).frames())
 
     assert driver.closed
+
+
+def test_a_camera_streams_to_answers(models: Path) -> None:
+    """The fake through the whole pipeline: newest frames, a torn one skipped, the device closed at the end."""
+    contents: list[Any] = [bytes([value]) * (640 * 480 * 3) for value in (10, 20, 30, 40)]
+    driver = FakeDriver(("RGB3",), [contents[0], b"torn", *contents[1:], OSError(errno.ENODEV, "No such device")])
+    seen: list[Any] = []
+    with Model(models / "conv.tflite", probe=False) as model:
+        camera = Camera("/dev/video0", driver=driver)
+        prepare = Preparation(model.inputs[0], {})
+        pipeline = Pipeline(camera, model, prepare, Answer(model.outputs, (8, 8)), seen.append, latest=False)
+        with pytest.raises(SourceError, match="it was unplugged"):
+            pipeline.run()
+        expected = [model.predict(np.full((1, 8, 8, 3), value, np.float32)) for value in (10, 20, 30, 40)]
+
+    assert [work.number for work in seen] == [0, 2, 3, 4]
+    for work, outputs in zip(seen, expected, strict=True):
+        assert np.array_equal(np.array(work.content["outputs"][0], np.float32), outputs)
+    assert (pipeline.skipped, driver.closed) == (1, True)
 
 
 def test_a_real_file_that_is_no_camera(tmp_path: Path) -> None:

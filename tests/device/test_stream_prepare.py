@@ -130,13 +130,16 @@ def test_sound_fills_the_input_and_a_short_window_is_padded() -> None:
     assert np.array_equal(short[0, :, 0], np.append(window, [0.0, 0.0]).astype(np.float32))
 
 
-def test_three_tensors_are_valid_at_once() -> None:
-    """One in the runtime, one waiting and one being filled do not share memory; the fourth reuses the first's."""
+def test_a_tensor_is_filled_again_only_after_it_was_given_back() -> None:
+    """Until then every call has memory of its own."""
     prepare = Preparation(_spec((1, 4, 4, 3), "uint8"), {})
-    tensors = [prepare(_pixels(4, 4, 3, seed=seed)).tensor for seed in range(4)]
+    prepared = [prepare(_pixels(4, 4, 3, seed=seed)) for seed in range(4)]
+    kept = {each.tensor.ctypes.data for each in prepared}
+    prepare.recycle(prepared[2])
 
-    assert len({tensor.ctypes.data for tensor in tensors}) == 3
-    assert tensors[3] is tensors[0]
+    assert len(kept) == 4
+    assert prepare(_pixels(4, 4, 3)).tensor is prepared[2].tensor
+    assert prepare(_pixels(4, 4, 3)).tensor.ctypes.data not in kept
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   edgekit-device bench int8.tflite --threads 2 --json
   edgekit-device bench float32.tflite int8.tflite
   edgekit-device run int8.tflite --input image.npy --output scores.npy
+  edgekit-device stream int8.tflite --source camera:/dev/video0
 """
 VERBS = (info, accelerators, run, bench, tune, outbox, stream, push)
 

@@ -36,9 +36,9 @@ class Work(NamedTuple):
 class Pipeline:
     """Runs a stream once: ``run`` returns when it is over.
 
-    ``emit`` gets each Work with its result, in order; its BrokenPipeError ends the stream as the end of the source
-    does. ``latest``: a frame nobody fetched in time gives way to the next one. Afterwards ``ended`` says why it is over, and
-    ``hangs`` whether a stage would not stop, such as a write that nobody reads.
+    ``emit`` gets each Work with its result, in order; its BrokenPipeError ends the stream as the end of the source does.
+    ``latest``: a frame that waits, captured or prepared, gives way to the next one. Afterwards ``ended`` says why it is
+    over, and ``hangs`` whether a stage would not stop, such as a write that nobody reads.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Pipeline:
         self._source, self._model, self._prepare, self._answer, self._emit = source, model, prepare, answer, emit
         self._frames, self._seconds, self._clock = frames, seconds, clock
         self._captured: Slot[Work] = Slot(latest)
-        self._prepared: Slot[Work] = Slot()
+        self._prepared: Slot[Work] = Slot(latest)
         self._inferred: Slot[Work] = Slot()
         self._over = threading.Event()
         self._error: Optional[BaseException] = None
@@ -73,7 +73,7 @@ class Pipeline:
     @property
     def dropped(self) -> int:
         """How many frames gave way to newer ones."""
-        return self._captured.dropped
+        return self._captured.dropped + self._prepared.dropped
 
     def run(self, stopped: Callable[[], str] = lambda: "", tick: Callable[[], None] = lambda: None) -> None:
         """Run to the end, asking ``stopped`` ten times a second for a reason to stop, and calling ``tick``.
@@ -173,6 +173,7 @@ class Pipeline:
 
     def _infer(self, work: Work) -> Any:
         outputs = self._model.predict(work.content.tensor)
+        self._prepare.recycle(work.content)
         return (outputs if isinstance(outputs, tuple) else (outputs,)), work.content.inner
 
     def _finish(self, work: Work) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Preparation", "Prepared", "is_image_input", "to_channels"]
 
-# One being filled, one waiting, one in the runtime: the slots between the stages hold no more.
-BUFFERS = 3
 PADDING = 114  # the grey that detectors are trained with around a letterboxed picture
 LUMA = (19595, 38470, 7471)  # Pillow's RGB to L: ITU-R 601-2 in 16 bits, rounded
 
@@ -38,7 +36,7 @@ def is_image_input(spec: TensorSpec) -> bool:
 
 
 class Preparation:
-    """Makes input tensors of frames; each is valid until the third call after it.
+    """Makes input tensors of frames; each is its caller's until it is given back to ``recycle``.
 
     Pixels become values by ``raw * scale + offset`` of the note's ``preprocessing``, and values tensor steps: both in
     one table of 256 entries, which holds exactly what ``edgekit evaluate`` computes. A quantized 8-bit input without
@@ -48,7 +46,7 @@ class Preparation:
     def __init__(self, spec: TensorSpec, note: Mapping[str, Any], *, letterbox: bool = False) -> None:
         self._spec, self._note, self._letterbox = spec, note, letterbox
         self._shape = spec.shape[1:]
-        self._buffers = itertools.cycle([np.empty((1, *self._shape), spec.dtype) for _ in range(BUFFERS)])
+        self._spare: deque[Array] = deque()
         self._is_image = is_image_input(spec)
         self._size = _noted_size(note) or self._shape[:2]
         if self._is_image:
@@ -64,6 +62,16 @@ class Preparation:
         if self._is_sound(array):
             array = np.pad(array, (0, self._length - len(array))).reshape(self._shape)
         return self._values(array)
+
+    def recycle(self, prepared: Prepared) -> None:
+        """Take a tensor that has been fed, to fill it again; safe while another thread prepares."""
+        self._spare.append(prepared.tensor)
+
+    def _buffer(self) -> Array:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return np.empty((1, *self._shape), self._spec.dtype)
 
     @property
     def _length(self) -> int:
@@ -84,7 +92,7 @@ class Preparation:
             return self._values(picture, inner)
         if picture.shape != self._shape:
             raise DataError(f"expected the note's size to be the model's {self._shape[:2]}, got {picture.shape[:2]}")
-        tensor = next(self._buffers)
+        tensor = self._buffer()
         # One look-up a value, straight into the tensor's dtype; mode="clip" spares numpy a copy, for no index is out.
         np.take(self._table, picture, out=tensor[0], mode="clip")
         return Prepared(tensor, inner)
@@ -104,7 +112,7 @@ class Preparation:
         return self._canvas, (top / height, left / width, rows / height, columns / width)
 
     def _values(self, array: Array, inner: Optional[tuple[float, float, float, float]] = None) -> Prepared:
-        tensor = next(self._buffers)
+        tensor = self._buffer()
         if array.shape != self._shape:
             raise DataError(f"expected frames of shape {self._shape} for this model, got {array.shape}")
         tensor[0] = to_tensor(self._spec, self._real(preprocess(array, self._note)))
