@@ -75,17 +75,15 @@ def strip_times(report: BenchmarkReport, emulator: str) -> BenchmarkReport:
 
 def _behind(own: str, kernels: list[str]) -> str:
     believed = _machine(own)
-    if believed is None:
-        return _named_by_prctl()
     for path in kernels:
         try:
             program = os.path.basename(os.readlink(path))
         except OSError:
             continue
         machine = _machine(path)
-        if program.startswith(QEMU) or (machine is not None and machine != believed):
+        if program.startswith(QEMU) or (believed and machine and machine != believed):
             return clean_text(program.split("-st")[0], 40) or "unknown"
-    return ""
+    return _named_by_prctl()
 
 
 def _named_by_prctl() -> str:

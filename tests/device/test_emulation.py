@@ -157,7 +157,7 @@ def test_a_chroot_without_proc_is_told_by_the_process_s_name(exes: Path) -> None
     """The kernel calls the process by what runs it: qemu-aarch64-static, cut to fifteen characters."""
     code = (
         "import ctypes, sys; from edgekit_device import emulation as e; "
-        "e.OWN_EXE = '/none'; ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0); print(e.find_emulator())"
+        "e.KERNELS_EXE = ('/none',); ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0); print(e.find_emulator())"
     )
     for name, expected in (("qemu-aarch64-st", "qemu-aarch64"), ("qemu-arm-static", "qemu-arm"), ("python3", "")):
         done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
