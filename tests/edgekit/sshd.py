@@ -82,18 +82,19 @@ class SSHServer:
 
     def _write_server_config(self, shell: str, extra: str, path: str) -> None:
         # The home of the account is not ours to change: a wrapper makes ``home`` the one the session sees. It stands where
-        # ForceCommand would, and hands the command to the shell as sshd does.
+        # ForceCommand would, and hands the command to the shell as sshd does. SHLVL keeps bash from reading the account's own
+        # .bashrc before that: it takes a shell below another one for no login.
         wrapper = self.folder / "login"
         wrapper.write_text(
-            f'#!/bin/sh\nexport HOME="{self.home}" SHELL="{shell or "/bin/sh"}" PATH="{path or "$PATH"}"\ncd "$HOME" || exit 1\n'
-            f'exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"\n'
+            f'#!/bin/sh\nexport SHLVL=0 HOME="{self.home}" SHELL="{shell or "/bin/sh"}" PATH="{path or "$PATH"}"\n'
+            f'cd "$HOME" || exit 1\nexec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"\n'
         )
         wrapper.chmod(0o755)
         (self.folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host_key'}\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nUsePAM no\nStrictModes no\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\nLogLevel ERROR\n"
-            f"MaxStartups 100\nUseDNS no\n{extra}\n"
+            f"MaxStartups 100\nUseDNS no\nSetEnv SHLVL=9\n{extra}\n"
             + (f"ForceCommand {wrapper}\n" if "ForceCommand" not in extra else "")
         )
 
