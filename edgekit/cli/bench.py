@@ -25,7 +25,10 @@ DEFAULT_REGRESSION = "5%"
 @device_options
 @data_options
 @variant_option
-@click.option("--against", type=click.Path(), metavar="B", help="A baseline: the JSON of an earlier bench, or a run.")
+@click.option(
+    "--against", type=click.Path(), metavar="B", help="A baseline: an earlier bench's JSON, a run, a .tflite."
+)
+@click.option("--remeasure", is_flag=True, help="Measure the baseline's own files again, in turns with the new ones.")
 @click.option("--max-regression", metavar="P", help=f"Slowdown allowed, as 5% or 0.05. [default: {DEFAULT_REGRESSION}]")
 @click.option("--allow-not-comparable", is_flag=True, help="Let pass what does not compare with the baseline.")
 @click.option("--markdown", type=click.Path(dir_okay=False), metavar="F.md", help="Write the gate for a pull request.")
@@ -35,6 +38,7 @@ def command(
     model: str,
     as_json: bool,
     against: str | None,
+    remeasure: bool,
     max_regression: str | None,
     allow_not_comparable: bool,
     markdown: str | None,
@@ -53,17 +57,24 @@ def command(
     """
     from ..baseline import read_baseline
     from ..benchmark import bench
+    from ..beside import bench_beside
     from ..gate import judge, parse_regression
     from .chatter import chatter_held
     from .outcome import exit_with, failures_json, report_failures
     from .progress import ShownProgress
 
     asked = {"--max-regression": max_regression, "--markdown": markdown, "--junit": junit}
-    _check(against, {**asked, "--allow-not-comparable": allow_not_comparable or None}, (markdown, junit))
+    flags = {"--allow-not-comparable": allow_not_comparable or None, "--remeasure": remeasure or None}
+    _check(against, {**asked, **flags}, (markdown, junit))
     allowed = parse_regression(max_regression or DEFAULT_REGRESSION)
-    baseline = None if against is None else read_baseline(against)  # before measuring: the run may be its own baseline
+    beside = against is not None and (remeasure or _is_model(against))
+    # Read before anything is measured: a run may be its own baseline.
+    baseline = None if against is None or beside else read_baseline(against)
     with chatter_held(), ShownProgress() as progress:
-        reports = bench(model, progress=progress, **how)
+        if against is not None and beside:
+            reports, baseline = bench_beside(model, against, progress=progress, **_without_data(how))
+        else:
+            reports = bench(model, progress=progress, **how)
     gate = None
     if baseline is not None:
         gate = judge(
@@ -94,6 +105,26 @@ def _check(against: str | None, asked: dict[str, Any], files: tuple[str | None, 
     for file in files:
         if file is not None and not Path(file).parent.is_dir():
             raise UsageError(f"expected a file in a folder that is there, got {file}: make {Path(file).parent} first")
+
+
+def _is_model(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(8)[4:] == b"TFL3"
+    except OSError:
+        return False
+
+
+def _without_data(how: dict[str, Any]) -> dict[str, Any]:
+    """The options of a measurement in turns with the baseline, which is one of latency alone."""
+    from ..errors import UsageError
+
+    data, _, separately = (how.pop(name, None) for name in ("data", "data_folder", "separately"))
+    if data is not None or separately:
+        raise UsageError(
+            "the baseline's files are measured in turns for their latency alone: leave out --data and --separately"
+        )
+    return how
 
 
 def _write(gate: RegressionGate, markdown: str | None, junit: str | None, device: str) -> None:

@@ -76,8 +76,11 @@ def convolutions(layers: int) -> bytes:
 def measure(models: Sequence[Path], budget_s: float) -> Session:
     """One session of the device over the three models."""
     command = [str(DEVICE_PYTHON), "-m", "edgekit_device", "bench", *map(str, models), "--json"]
-    answer = subprocess.run([*command, "--budget", str(budget_s)], capture_output=True, text=True, check=True)
-    model, copy, slower = map(BenchmarkReport.from_json, answer.stdout.splitlines())
+    answer = subprocess.run([*command, "--budget", str(budget_s)], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        sys.exit(f"the device failed (exit {answer.returncode}): {answer.stdout}{answer.stderr}")
+    reports = {report.model.name: report for report in map(BenchmarkReport.from_json, answer.stdout.splitlines())}
+    model, copy, slower = (reports[path.name] for path in models)
     return model, copy, slower
 
 

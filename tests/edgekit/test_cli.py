@@ -24,7 +24,7 @@ OPTIONS = {
     "evaluate": ["--data", "--variant", "--reference", "--threads", "--runtime", "--scale", "--offset", "--size", "--json"],
     "bench": [
         "--device", "--threads", "--runtime", "--runs", "--warmup", "--deadline", "--data", "--variant", "--against",
-        "--max-regression", "--allow-not-comparable", "--markdown", "--junit", "--json",
+        "--remeasure", "--max-regression", "--allow-not-comparable", "--markdown", "--junit", "--json",
     ],
     "compare": ["--baseline", "--max-drop", "--max-latency-ms", "--max-size-kb", "--markdown", "--html", "--json"],
     "report": ["--baseline", "--max-drop", "--max-latency-ms", "--max-size-kb", "--json"],
