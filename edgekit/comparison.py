@@ -228,6 +228,7 @@ def _line(
         sparsity=_fraction(variant.achieved.get("sparsity")),
         against=None if against is None else against.name,
         gains=gains(item, against),
+        run_with=variant.run_with,
         accuracy=item.accuracy,
         drop=drop_against(base, item),
         on_front=on_front,

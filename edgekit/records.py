@@ -147,7 +147,7 @@ class ComparedVariant:
     ``gains`` says in what it is better than ``against``, the same precision without its techniques or else the baseline.
     ``verdict`` is faster, slower, no difference or not comparable to the baseline (empty for itself and where either has no
     latency), ``ratio`` its latency over the baseline's with an interval, as ``edgekit.difference`` has them.
-    ``median_low_ms`` to ``median_high_ms`` is a 95 % interval of the median.
+    ``median_low_ms`` to ``median_high_ms`` is a 95 % interval of the median. ``run_with`` is the variant's.
     """
 
     name: str
@@ -177,6 +177,7 @@ class ComparedVariant:
     ratio: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
+    run_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgekit_device import BenchmarkReport
-from edgekit_device.report import clean_text
 
-from .choices import RUNTIMES
 from .devices import BenchRequest, Device
 from .errors import EdgekitError, StoreError
 from .progress import Progress, Silent
 from .records import Variant
+from .render.run_with import way_text
 from .results import Results
+from .run_with import kept_way
 from .store import RunStore
 
-__all__ = ["BUDGET_S", "describe_run_with", "run_with", "tune", "tuned_facts"]
+__all__ = ["BUDGET_S", "tune", "tuned_facts", "tuned_requests"]
 
 BUDGET_S = 8.0
 
@@ -69,29 +70,20 @@ def tuned_facts(report: BenchmarkReport) -> dict[str, Any]:
     }
 
 
-def run_with(variant: Variant, device: str) -> Mapping[str, Any] | None:
-    """How ``variant`` was found to run fastest on ``device``; None where it was not tuned, or the record makes no sense."""
-    facts = variant.run_with.get(device)
-    if not isinstance(facts, Mapping) or facts.get("runtime") not in RUNTIMES:
-        return None
-    threads, delegate = facts.get("threads"), facts.get("delegate")
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 256:
-        return None
-    return facts if isinstance(delegate, str) else None
+def tuned_requests(
+    variants: Sequence[Variant], device: str, request: BenchRequest, progress: Progress | None = None
+) -> list[tuple[list[Variant], BenchRequest]]:
+    """``variants`` in groups that run alike on ``device``, each with ``request`` made its own: as tuned there, and where a
+    variant was not, as it stands. Says what was taken from tuning.
 
-
-def describe_run_with(variant: Variant, devices: Iterable[str] = ()) -> str:
-    """As a person reads it: ``pi4: litert, xnnpack, 4 threads (3.91 ms)``, of ``devices`` or of all; empty where none."""
-    from .render import figures
-
-    found = []
-    for device in devices or sorted(variant.run_with):
-        facts = run_with(variant, device)
+    Only what runs with the same threads, runtime and delegate can be measured in one session.
+    """
+    groups: dict[BenchRequest, list[Variant]] = {}
+    for variant in variants:
+        facts = kept_way(variant.run_with, device)
+        own = request
         if facts is not None:
-            median = facts.get("median_ms")
-            measured = f" ({figures.milliseconds(median)})" if isinstance(median, float) else ""
-            threads = f"{facts['threads']} thread{'' if facts['threads'] == 1 else 's'}"
-            found.append(
-                f"{clean_text(device)}: {facts['runtime']}, {clean_text(facts['delegate'])}, {threads}{measured}"
-            )
-    return "; ".join(found)
+            own = replace(request, runtime=facts["runtime"], delegate=facts["delegate"], threads=facts["threads"])
+            (progress or Silent()).note(f"{variant.name}: as tuned on {device}, {way_text(facts)}")
+        groups.setdefault(own, []).append(variant)
+    return [(group, own) for own, group in groups.items()]

@@ -19,6 +19,7 @@ from .conditions import moments
 from .curve import Curve, sustained_curve
 from .measured import texts
 from .pictures import latency_spread, trade_off
+from .run_with import run_with_facts
 from .summary import Column, plain
 
 __all__ = ["render_html", "script_json"]
@@ -212,6 +213,7 @@ def _detail(comparison: Comparison, variant: ComparedVariant) -> Detail:
             (f"Energy{suffix}", measured.energy_facts(report)),
             (f"Sustained{suffix}", measured.sustained_facts(report)),
         ]
+    groups.append(("Runs best", run_with_facts(variant.run_with)))
     groups.append(("SHA-256", _fingerprints(evaluation, reports)))
     scores = evaluation.per_class if evaluation else ()
     worst = sorted(scores, key=lambda score: score.f1)[:CLASSES_SHOWN] if len(scores) > CLASSES_SHOWN else scores

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import figures
 from .conditions import board_line, noise_line
 from .measured import sustained_facts
+from .run_with import run_with_lines
 from .summary import Column, columns, failure_line, headline, legend, limits_line, mark, plain
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def render_markdown(comparison: Comparison) -> str:
         f"<sub>{escape(legend(comparison))}. {figures.SIZE_NOTE}.</sub>" if comparison.variants else "",
         "\n".join(_gate(comparison)),
         _bullets("Measured on", (f"{escape(key)}: {escape(value)}" for key, value in comparison.measured_on.items())),
+        _bullets("Run with", (escape(line) for line in run_with_lines(comparison))),
         _bullets("Conditions", (escape(line) for line in _conditions(comparison))),
         _bullets("Caveats", (escape(caveat) for caveat in comparison.caveats)),
         f"<sub>Compared {escape(comparison.created)}</sub>" if comparison.created else "",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import figures
+from .run_with import run_with_lines
 from .summary import (
     CHOICE_MARK,
     FRONT_MARK,
@@ -67,6 +68,8 @@ def render_text(comparison: Comparison, console: Console) -> None:
         for group in _groups(comparison, console.width):
             console.print(_table(comparison, group, console.width, plain_ascii), highlight=False)
         say(legend(comparison), "dim")
+    for line in run_with_lines(comparison):
+        say(line, "dim")
     for line, style in _verdict(comparison):
         say(line, style)
 

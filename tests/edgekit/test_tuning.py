@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +18,20 @@ from edgekit_device.report import (
     TuningFacts,
     TuningTrial,
 )
+from rich.console import Console
 
+from edgekit import compare
 from edgekit.devices import BenchRequest, Completed, Device, FakeTransport, open_device
 from edgekit.errors import DeviceError, UsageError
 from edgekit.profiling import operator_layers
+from edgekit.progress import Silent
 from edgekit.records import Variant
+from edgekit.render import render_html, render_markdown
 from edgekit.render.profile import profile_lines
+from edgekit.render.text import render_text
+from edgekit.run_with import kept_way
 from edgekit.store import RunStore, file_sha256
-from edgekit.tuning import describe_run_with, run_with, tune
+from edgekit.tuning import tune, tuned_requests
 from tests.tflite_builder import conv_model
 
 FACTS = {"runtime": "litert", "version": "2.3.0", "delegate": "xnnpack", "threads": 4, "median_ms": 3.912}
@@ -56,13 +63,13 @@ def test_a_variant_is_tuned_on_the_real_local_device(run_folder: Path) -> None:
         found = tune(store, [before], device, BenchRequest(), budget_s=1.0).or_raise()
     [after] = store.variants(["int8"])
     trials = found.by_variant["int8"].tuning.trials
-    kept = run_with(after, "local")
+    kept = kept_way(after.run_with, "local")
 
     assert {trial.delegate for trial in trials} == {"xnnpack", "none"}
     assert kept is not None
     assert (kept["runtime"], kept["threads"]) == ("litert", trials[0].threads)
     assert kept["delegate"] == trials[0].delegate
-    assert run_with(after, "pi4") is None
+    assert kept_way(after.run_with, "pi4") is None
     assert replace(after, run_with={}) == before
 
 
@@ -116,18 +123,57 @@ def test_a_variant_that_is_gone_meanwhile_is_left_alone(run_folder: Path) -> Non
 )
 def test_a_record_that_makes_no_sense_is_no_tuning(damage: dict[str, object]) -> None:
     """A run folder may be edited by anybody; what comes out goes onto a command line."""
-    assert run_with(Variant("v", "int8", run_with={"pi4": FACTS}), "pi4") == FACTS
-    assert run_with(Variant("v", "int8", run_with={"pi4": {**FACTS, **damage}}), "pi4") is None
-    assert run_with(Variant("v", "int8", run_with={"pi4": "fast"}), "pi4") is None
+    assert kept_way({"pi4": FACTS}, "pi4") == FACTS
+    assert kept_way({"pi4": {**FACTS, **damage}}, "pi4") is None
+    assert kept_way({"pi4": "fast"}, "pi4") is None
 
 
-def test_it_is_told_in_a_line() -> None:
-    """Every device, or those asked for."""
-    variant = Variant("v", "int8", run_with={"pi4": FACTS, "local": {**FACTS, "threads": 1, "median_ms": None}})
+# -- what becomes of it -----------------------------------------------------------------------------------------------
 
-    assert describe_run_with(variant) == ("local: litert, xnnpack, 1 thread; pi4: litert, xnnpack, 4 threads (3.91 ms)")
-    assert describe_run_with(variant, ["pi4"]) == "pi4: litert, xnnpack, 4 threads (3.91 ms)"
-    assert describe_run_with(Variant("v", "int8")) == ""
+TUNED = {"pi4": FACTS, "local": {**FACTS, "threads": 1, "median_ms": None}}
+
+
+class Told(Silent):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+
+def test_variants_that_run_alike_are_measured_together() -> None:
+    """As tuned on this device, the others as asked; what was taken from tuning is said."""
+    tuned, other, plain = (
+        Variant("a", "int8", run_with=TUNED), Variant("b", "int8", run_with=TUNED), Variant("c", "float32")
+    )  # fmt: skip
+    asked, told = BenchRequest(runs=7), Told()
+    groups = tuned_requests([tuned, plain, other], "pi4", asked, told)
+
+    assert groups == [
+        ([tuned, other], replace(asked, threads=4, runtime="litert", delegate="xnnpack")),
+        ([plain], asked),
+    ]
+    assert told.notes == [f"{name}: as tuned on pi4, litert, xnnpack, 4 threads (3.91 ms)" for name in "ab"]
+    assert tuned_requests([tuned], "pi5", asked) == [([tuned], asked)]
+
+
+def test_a_comparison_says_how_a_variant_runs_best(run_folder: Path) -> None:
+    """In the terminal, in Markdown and in HTML; of variants that were not tuned, nothing."""
+    store = RunStore.open(run_folder)
+    store.save_run_with("int8", "pi4", FACTS)
+    comparison = compare(run_folder)
+    console = Console(width=200, record=True, file=io.StringIO())
+    render_text(comparison, console)
+    line = "int8 runs best on pi4 with litert, xnnpack, 4 threads (3.91 ms)"
+
+    shown = console.export_text()
+    assert line in shown
+    assert shown.count("runs best") == 1
+    assert line in render_markdown(comparison)
+    assert "litert, xnnpack, 4 threads (3.91 ms)" in render_html(comparison)
 
 
 # -- a profile in a terminal --------------------------------------------------------------------------------------------
