@@ -71,6 +71,7 @@ class RunStore:
             raise _store_error("make the run folder", path, error) from error
         if not known:
             store.write_json("run.json", {"kind": "edgekit-run", "format": FORMAT, "created": now(), "id": _new_id()})
+        _note_place(store)
         return store
 
     @classmethod
@@ -322,6 +323,14 @@ def file_sha256(path: Path) -> str:
 def now() -> str:
     """The time in UTC, ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _note_place(store: RunStore) -> None:
+    """So that a board's report finds the run; a run can be worked on where that cannot be noted."""
+    from .run_index import remember_run  # it stands on this module
+
+    with contextlib.suppress(StoreError):
+        remember_run(store)
 
 
 def _new_id() -> str:

@@ -229,6 +229,18 @@ def test_a_damaged_index_of_runs_is_begun_anew(store: RunStore, home: Path, cont
     assert find_run(store.run_id()) is not None
 
 
+def test_a_new_run_is_known_at_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that can be noted; where it cannot, the run is made all the same."""
+    store = RunStore.create(tmp_path / "new")
+    found = find_run(store.run_id())
+    assert found is not None
+    assert found.folder == store.folder.resolve()
+
+    monkeypatch.setenv("EDGEKIT_HOME", "/proc/none")
+    assert len(RunStore.create(tmp_path / "other").run_id()) == 32
+    assert find_run(store.run_id()) is None
+
+
 def test_a_run_made_before_there_were_ids_gets_one(store: RunStore) -> None:
     """At its next bench; everything else in run.json stays."""
     facts = json.loads((store.folder / "run.json").read_text())
