@@ -96,8 +96,10 @@ def show(name: str, as_json: bool) -> None:
 
     entry = known_device(name)
     record: SetupRecord | None = None
-    why = ""
-    if not entry.address.startswith("emulated:"):
+    why, why_not = "", f"none. Run: edgekit device setup {entry.name}"
+    if entry.address.startswith("emulated:"):
+        why_not = "none, and none needed: a userland comes with its runtimes"
+    else:
         connection = open_connection(entry)
         try:
             record = setup_status(connection, entry.folder)
@@ -109,9 +111,7 @@ def show(name: str, as_json: bool) -> None:
         emit_json({**vars(entry), "setup": None if record is None else vars(record), "error": why or None})
     else:
         _columns([(key, value) for key, value in vars(entry).items() if value])
-        _columns(
-            _record_rows(record) if record else [("setup", why or f"none. Run: edgekit device setup {entry.name}")]
-        )
+        _columns(_record_rows(record) if record else [("setup", why or why_not)])
     raise click.exceptions.Exit(EXIT_WORLD if why else 0)
 
 
