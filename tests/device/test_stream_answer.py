@@ -283,6 +283,23 @@ def test_a_count_that_makes_no_sense_does_no_harm(count: float, rows: int) -> No
     assert len(from_postprocessed(boxes, classes, scores, np.array([count], np.float32), 0.5).scores) == rows
 
 
+def test_outputs_that_change_their_shape_are_one_message() -> None:
+    """What the model declares is not always what it gives."""
+    answer = _answer(*(_spec(shape) for shape in [(1, 5, 4), (1, 5), (1, 5), (1,)]))
+    odd = [np.zeros((1, 2, 4), np.float32), np.zeros((1, 3)), np.ones((1, 5)), np.array([5.0])]
+
+    with pytest.raises(DataError, match=r"got \[\(1, 2, 4\), \(1, 3\)"):
+        answer(odd, None)
+
+
+def test_a_class_beyond_every_integer_has_no_name() -> None:
+    """It is cut, without a warning."""
+    boxes, ones = np.zeros((1, 2, 4), np.float32), np.ones((1, 2), np.float32)
+    found = from_postprocessed(boxes, np.array([[1e30, -1e30]], np.float32), ones, np.array([2.0]), 0.5)
+
+    assert found.classes.tolist() == [1_000_000, -1]
+
+
 def test_boxes_of_a_letterboxed_picture_are_parts_of_the_picture() -> None:
     """A box that fills the picture's place in the tensor fills the picture."""
     inner = (0.25, 0.0, 0.5, 1.0)

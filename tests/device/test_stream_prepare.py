@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgekit_device import DataError, Model, TensorSpec
+from edgekit_device import DataError, InputError, Model, TensorSpec
 from edgekit_device.embedded import append_note
 from edgekit_device.stream.prepare import Preparation, to_channels
 from edgekit_device.stream.resize import resize, resize_in_numpy
@@ -99,8 +99,8 @@ def test_without_a_note_a_quantized_input_gets_the_pixels(dtype: str, zero_point
     assert np.array_equal(prepared.tensor[0].astype(int), picture.astype(int) + zero_point)
 
 
-def test_a_note_s_size_is_followed_and_a_frame_is_resized_to_the_model() -> None:
-    """With or without a size in the note, the model's own size comes out as the host's resize makes it."""
+def test_a_frame_is_resized_to_the_model() -> None:
+    """With or without its size in the note, as the host's resize makes it."""
     picture = _pixels(30, 40, 3)
     expected = Preprocessing(scale=1 / 255, size=(8, 6)).apply(picture[None])
 
@@ -158,13 +158,19 @@ def test_a_frame_that_does_not_fit_says_so(shape: tuple[int, ...], frame: Any) -
         Preparation(_spec(shape, "float32"), {})(frame)
 
 
-def test_a_note_s_size_other_than_the_model_s_and_letterboxed_floats_are_refused() -> None:
-    """Neither is guessed at."""
-    note = {"preprocessing": {"size": [8, 8]}}
+@pytest.mark.parametrize("size", [[8, 8], "x", [4], [10**9, 10**9]])
+def test_a_note_s_size_other_than_the_model_s_is_refused(size: Any) -> None:
+    """Before the first frame."""
     with pytest.raises(DataError, match="the note's size"):
-        Preparation(_spec((1, 4, 4, 3), "float32"), note)(_pixels(9, 9, 3))
+        Preparation(_spec((1, 4, 4, 3), "float32"), {"preprocessing": {"size": size}})
+
+
+def test_letterboxed_floats_and_inputs_without_values_are_refused() -> None:
+    """Neither is guessed at."""
     with pytest.raises(DataError, match="to letterbox"):
         Preparation(_spec((1, 4, 4, 3), "float32"), {}, letterbox=True)(np.zeros((9, 9, 3), np.float32))
+    with pytest.raises(InputError, match="takes values"):
+        Preparation(_spec((1, 0, 4, 3), "float32"), {})
 
 
 def test_the_note_of_a_real_file_is_what_counts(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+TASKS = ("auto", "classify", "detect", "raw", "audio")
 STATUS_EVERY_S = 0.5
+CLEAR_LINE = "\r\x1b[K"
 
 
 def add(verbs: Verbs) -> None:
@@ -31,31 +33,18 @@ def add(verbs: Verbs) -> None:
     option = parser.add_argument
     parser.add_argument("model", help="a .tflite")
     option(
-        "--source",
-        required=True,
-        metavar="S",
-        help="camera:/dev/video0, a video, picture, folder, glob or WAV, - or random",
+        "--source", required=True, metavar="S", help="camera:/dev/video0, video, picture, folder, glob, WAV, -, random"
     )
-    option(
-        "--task",
-        choices=["auto", "classify", "detect", "raw", "audio"],
-        default="auto",
-        help="default: as the outputs are",
-    )
+    option("--task", choices=TASKS, default="auto", help="default: as the outputs are")
     option("--labels", metavar="F", help="names, one a line (default: those in the model's note)")
     option("--top", type=_positive, metavar="K", help="at most K classes (default 5) or boxes (default 100)")
     option("--threshold", type=_number, metavar="X", help="lowest score (default 0.5 for boxes)")
-    option(
-        "--iou", type=_number, default=0.5, metavar="X", help="overlap above which the lesser box goes (default 0.5)"
-    )
+    option("--iou", type=_number, default=0.5, metavar="X", help="overlap above which the lesser box goes (0.5)")
     option("--letterbox", action="store_true", help="keep the picture's ratio, grey around it")
     option("--scale", type=_number, metavar="X", help="value = pixel * scale + offset (default: the model's note)")
     option("--offset", type=_number, metavar="X", help="see --scale")
     option(
-        "--format",
-        default="",
-        metavar="F",
-        help="of raw frames: rgb24 bgr24 gray yuyv nv12 i420, u8 s16 s24 s32 f32; mjpg",
+        "--format", default="", metavar="F", help="rgb24 bgr24 gray yuyv nv12 i420, u8 s16 s24 s32 f32; cameras: mjpg"
     )
     option("--size", type=_size, metavar="WxH", help="of the camera, of raw frames or of random ones")
     option("--rate", type=_rate, default=16_000, metavar="HZ", help="sound is brought to this rate (default 16000)")
@@ -63,12 +52,8 @@ def add(verbs: Verbs) -> None:
     option("--hop", type=_duration, metavar="S", help="seconds from one window to the next (default: half a window)")
     option("--loop", action="store_true", help="begin anew after the last picture")
     queue = parser.add_mutually_exclusive_group()
-    queue.add_argument(
-        "--drop", action="store_true", default=None, help="only the newest frame waits (default for cameras)"
-    )
-    queue.add_argument(
-        "--every-frame", dest="drop", action="store_false", help="none is dropped (default for all else)"
-    )
+    queue.add_argument("--drop", action="store_true", default=None, help="only the newest frame waits (cameras)")
+    queue.add_argument("--every-frame", dest="drop", action="store_false", help="none is dropped (all else)")
     option("--frames", type=_positive, metavar="N", help="stop after N results")
     option("--seconds", type=_duration, metavar="S", help="stop after S seconds")
     option("--output", metavar="F", help="where the lines go (default: standard output)")
@@ -93,9 +78,13 @@ def _run(arguments: argparse.Namespace, model: Model, file: IO[bytes], stops: li
 
     lines = Lines(file)
     pipeline = _pipeline(arguments, model, lines)
-    status = _status(lines, pipeline) if sys.stderr.isatty() and not arguments.quiet else lambda: None
+    drawing = sys.stderr.isatty() and not arguments.quiet
     started_s = time.perf_counter()
-    pipeline.run(lambda: stops[0] if stops else "", status)
+    try:
+        pipeline.run(lambda: stops[0] if stops else "", _status(lines, pipeline) if drawing else lambda: None)
+    finally:
+        if drawing:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
     summary = summarize(lines, pipeline, time.perf_counter() - started_s)
     about = {"model": model.name, "task": pipeline.task, "runtime": vars(model.runtime)}
     with contextlib.suppress(BrokenPipeError):
@@ -156,7 +145,7 @@ def _status(lines: Lines, pipeline: Pipeline) -> Any:
         nonlocal drawn_s
         if time.monotonic() - drawn_s >= STATUS_EVERY_S:
             drawn_s = time.monotonic()
-            print(f"\r\x1b[K{lines.status(pipeline.dropped)}", end="", file=sys.stderr, flush=True)
+            print(f"{CLEAR_LINE}{lines.status(pipeline.dropped)}", end="", file=sys.stderr, flush=True)
 
     return draw
 

@@ -16,9 +16,8 @@ from .detection import Boxes, decode_raw, find_postprocessed, from_postprocessed
 if TYPE_CHECKING:
     from .frames import Array
 
-__all__ = ["TASKS", "Answer", "read_labels"]
+__all__ = ["Answer", "read_labels"]
 
-TASKS = ("auto", "classify", "detect", "raw", "audio")
 LABELS_CAP_BYTES = 1 << 20
 DECIMALS = 6
 
@@ -55,7 +54,11 @@ class Answer:
 
     def __call__(self, outputs: Sequence[Array], inner: Optional[tuple[float, float, float, float]]) -> dict[str, Any]:
         """The result; ``inner`` is where in the tensor the picture was. Raises DataError."""
-        return self._of_task([_real(spec, value) for spec, value in zip(self._specs, outputs)], inner)
+        try:
+            return self._of_task([_real(spec, value) for spec, value in zip(self._specs, outputs)], inner)
+        except (ValueError, IndexError) as error:  # outputs whose shapes changed as the model ran
+            shapes = [value.shape for value in outputs]
+            raise DataError(f"expected outputs to {self.task}, got {shapes}; try --task raw") from error
 
     def _classes(self, outputs: Sequence[Array], _: object) -> dict[str, Any]:
         scores = outputs[0].reshape(-1)

@@ -49,7 +49,8 @@ def from_postprocessed(boxes: Array, classes: Array, scores: Array, count: Array
     sound = np.isfinite(boxes[0, :rows]).all(axis=1) & np.isfinite(classes[0, :rows]) & (scores[0, :rows] >= threshold)
     keep = np.flatnonzero(sound)
     keep = keep[np.argsort(-scores[0, keep], kind="stable")]
-    return Boxes(boxes[0, keep], classes[0, keep].astype(np.int64), scores[0, keep])
+    places = np.clip(classes[0, keep], -1, 1e6).astype(np.int64)  # larger floats have no integer
+    return Boxes(boxes[0, keep], places, scores[0, keep])
 
 
 def decode_raw(output: Array, size: tuple[int, int], threshold: float, iou: float, classes: int = 0) -> Boxes:

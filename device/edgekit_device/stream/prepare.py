@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, InputError
 from ..tasks import preprocess
 from ..tensors import TensorSpec, to_tensor
 from .frames import MAX_PIXELS
@@ -40,7 +40,8 @@ class Preparation:
 
     Pixels become values by ``raw * scale + offset`` of the note's ``preprocessing``, and values tensor steps: both in
     one table of 256 entries, which holds exactly what ``edgekit evaluate`` computes. A quantized 8-bit input without
-    a note gets the pixel (uint8) or the pixel - 128 (int8). Raises DataError for a note that makes no sense.
+    a note gets the pixel (uint8) or the pixel - 128 (int8). Raises DataError for a note that makes no sense, InputError
+    for an input without values.
     """
 
     def __init__(self, spec: TensorSpec, note: Mapping[str, Any], *, letterbox: bool = False) -> None:
@@ -48,8 +49,10 @@ class Preparation:
         self._shape = spec.shape[1:]
         self._spare: deque[Array] = deque()
         self._is_image = is_image_input(spec)
-        self._size = _noted_size(note) or self._shape[:2]
+        if 0 in spec.shape:
+            raise InputError(f"expected an input that takes values, got shape {spec.shape}")
         if self._is_image:
+            _check_noted_size(note, self._shape[:2])
             self._table = self._tabulate()
             self._canvas = np.full(self._shape, PADDING, np.uint8)
             self._canvas_inner: tuple[int, ...] = ()
@@ -87,11 +90,9 @@ class Preparation:
         if self._letterbox:
             picture, inner = self._letterboxed(picture)
         else:
-            picture = resize(picture, *self._size)
+            picture = resize(picture, *self._shape[:2])
         if picture.dtype != np.uint8:
             return self._values(picture, inner)
-        if picture.shape != self._shape:
-            raise DataError(f"expected the note's size to be the model's {self._shape[:2]}, got {picture.shape[:2]}")
         tensor = self._buffer()
         # One look-up a value, straight into the tensor's dtype; mode="clip" spares numpy a copy, for no index is out.
         np.take(self._table, picture, out=tensor[0], mode="clip")
@@ -149,9 +150,10 @@ def to_channels(frame: Array, channels: int) -> Array:
     return ((picture @ np.array(LUMA, np.int32) + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
-def _noted_size(note: Mapping[str, Any]) -> Optional[tuple[int, int]]:
+def _check_noted_size(note: Mapping[str, Any], size: tuple[int, ...]) -> None:
     settings = note.get("preprocessing")
-    size = settings.get("size") if isinstance(settings, Mapping) else None
-    if isinstance(size, (list, tuple)) and len(size) == 2 and all(type(side) is int and side > 0 for side in size):
-        return size[0], size[1]
-    return None
+    noted = settings.get("size") if isinstance(settings, Mapping) else None
+    if noted is not None and noted != list(size):
+        raise DataError(
+            f"expected the note's size to be the model's {list(size)}, got another: convert the model again"
+        )

@@ -14,6 +14,7 @@ from ..tensors import TensorSpec, random_input
 from ..text import clean_text
 from .folder import SUFFIXES, FolderSource
 from .frames import Frame, Source, SourceOptions
+from .prepare import is_image_input
 
 __all__ = ["NoiseSource", "open_source"]
 
@@ -86,7 +87,7 @@ class NoiseSource(Source):
     def __init__(self, spec: TensorSpec, size: Optional[tuple[int, int]] = None) -> None:
         rng = np.random.default_rng(0)
         shape = spec.shape[1:]
-        if len(shape) == 3 and shape[2] in (1, 3):
+        if is_image_input(spec):
             shape = (*(size[::-1] if size else shape[:2]), shape[2])
             self._pool = [rng.integers(0, 256, shape, np.uint8) for _ in range(4)]
         elif spec.quantized or spec.dtype.kind == "f":
