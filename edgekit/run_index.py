@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +70,8 @@ def _write(home: Path, runs: dict[str, str]) -> None:
 @contextlib.contextmanager
 def _locked(home: Path) -> Iterator[None]:
     """One writer at a time; the others wait the milliseconds that takes."""
+    import fcntl  # not everywhere, and needed by whoever writes alone
+
     try:
         with open(home / f".{INDEX}.lock", "a", encoding="utf-8") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -274,6 +273,8 @@ class Outbox:
                 os.close(handle)
 
     def _take(self, handle: int) -> None:
+        import fcntl  # the host imports this module also where there is none
+
         until = time.monotonic() + self._lock_wait_s
         while True:
             try:

@@ -31,6 +31,8 @@ RACES = 5
 PAGE_BYTES = 8 * 1024 * 1024
 
 _tables = sa.MetaData()
+# SQLite has one writer at a time, so that arrivals become visible in the order of their numbers, and a host that goes on after
+# the last number it saw misses none. A database with several writers needs a lock around _add before it may be used here.
 _reports = sa.Table(
     "reports",
     _tables,
