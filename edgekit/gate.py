@@ -30,7 +30,7 @@ __all__ = [
 
 PASSED, REGRESSED, NOT_COMPARABLE = "passed", "regressed", "not comparable"
 NEW, MISSING, FAILED = "new", "missing", "failed"
-NAMES = ("the baseline", "this measurement")
+NAMES = ("the baseline", "the new one")
 EXIT_GATE, EXIT_WORLD = 1, 3
 
 

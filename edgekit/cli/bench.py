@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from .options import data_options, device_options, emit_json, json_option, variant_option
 
@@ -25,6 +26,11 @@ DEFAULT_REGRESSION = "5%"
 @device_options
 @data_options
 @variant_option
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="First find the fastest threads, runtime and delegate; kept in the run for this device.",
+)
 @click.option(
     "--against", type=click.Path(), metavar="B", help="A baseline: an earlier bench's JSON, a run, a .tflite."
 )
@@ -74,7 +80,7 @@ def command(
         if against is not None and beside:
             reports, baseline = bench_beside(model, against, progress=progress, **_without_data(how))
         else:
-            reports = bench(model, progress=progress, **how)
+            reports = bench(model, progress=progress, **_without_defaults(how))
     gate = None
     if baseline is not None:
         gate = judge(
@@ -119,12 +125,19 @@ def _without_data(how: dict[str, Any]) -> dict[str, Any]:
     """The options of a measurement in turns with the baseline, which is one of latency alone."""
     from ..errors import UsageError
 
-    data, _, separately = (how.pop(name, None) for name in ("data", "data_folder", "separately"))
-    if data is not None or separately:
+    data, _, separately, tune = (how.pop(name, None) for name in ("data", "data_folder", "separately", "tune"))
+    if data is not None or separately or tune:
         raise UsageError(
-            "the baseline's files are measured in turns for their latency alone: leave out --data and --separately"
+            "the baseline's files are measured in turns for their latency alone: leave out --data, --separately and --tune"
         )
     return how
+
+
+def _without_defaults(how: dict[str, Any]) -> dict[str, Any]:
+    """The options without what was not said of how to run a model: a variant that was tuned knows better."""
+    source = click.get_current_context().get_parameter_source
+    left = [name for name in ("threads", "runtime", "delegate") if source(name) is ParameterSource.DEFAULT]
+    return {name: value for name, value in how.items() if name not in left}
 
 
 def _write(gate: RegressionGate, markdown: str | None, junit: str | None, device: str) -> None:
@@ -140,12 +153,12 @@ def _write(gate: RegressionGate, markdown: str | None, junit: str | None, device
 
 def _show(model: str, reports: Results[BenchmarkReport], gate: RegressionGate | None) -> None:
     from ..profiling import operator_layers
-    from ..render.bench import bench_lines, gate_lines
+    from ..render.bench import bench_lines, gate_lines, session_lines
     from ..render.profile import profile_lines
 
     for name, report in reports.by_variant.items():
         layers = operator_layers(model, name) if report.profile.operators else ()
-        for line in (*bench_lines(name, report), *profile_lines(report.profile, layers)):
+        for line in (*bench_lines(name, reports.by_variant), *profile_lines(report.profile, layers)):
             click.echo(line)
-    for line in () if gate is None else gate_lines(gate):
+    for line in (*session_lines(reports.by_variant), *(() if gate is None else gate_lines(gate))):
         click.echo(line)

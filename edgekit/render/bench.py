@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from . import figures
@@ -14,14 +14,24 @@ if TYPE_CHECKING:
 
     from ..gate import RegressionGate
 
-__all__ = ["bench_lines", "gate_lines"]
+__all__ = ["bench_lines", "gate_lines", "session_lines"]
 
 INDENT = " " * 15
 SIGNS = {"passed": "✓", "regressed": "✗", "failed": "✗", "not comparable": "?", "new": "+", "missing": "-"}
 
 
-def bench_lines(name: str, report: BenchmarkReport) -> Iterator[str]:
-    """What was measured of the variant ``name``."""
+def session_lines(reports: Mapping[str, BenchmarkReport]) -> Iterator[str]:
+    """What holds for all of ``reports`` alike, said once below them: the board's state and what to beware of."""
+    states = {board_line(report) for report in reports.values()}
+    if len(states) == 1 and (state := states.pop()):
+        yield f"the board meanwhile: {state}"
+    for note in _common_notes(reports):
+        yield f"! {plain(note, 300)}"
+
+
+def bench_lines(name: str, reports: Mapping[str, BenchmarkReport]) -> Iterator[str]:
+    """What was measured of the variant ``name``, without what ``session_lines`` says of all ``reports``."""
+    report = reports[name]
     latency, accuracy = report.latency, report.accuracy.accuracy
     right = "" if accuracy is None else f"  accuracy {figures.percent(accuracy)}"
     if report.board.emulator:
@@ -34,10 +44,16 @@ def bench_lines(name: str, report: BenchmarkReport) -> Iterator[str]:
         )
         yield f"{INDENT}{noise_line(report)}; {way(report)}"
     state = board_line(report)
-    if state:
+    if state and any(board_line(other) != state for other in reports.values()):
         yield f"{INDENT}{state}"
     for note in report.notes:
-        yield f"{INDENT}! {plain(note, 300)}"
+        if note not in _common_notes(reports):
+            yield f"{INDENT}! {plain(note, 300)}"
+
+
+def _common_notes(reports: Mapping[str, BenchmarkReport]) -> list[str]:
+    notes = [report.notes for report in reports.values()]
+    return [note for note in notes[0] if all(note in others for others in notes)] if notes else []
 
 
 def gate_lines(gate: RegressionGate) -> Iterator[str]:

@@ -27,7 +27,7 @@ from edgekit.baseline import Baseline, read_baseline
 from edgekit.cli.main import main
 from edgekit.errors import DeviceError, UsageError
 from edgekit.gate import RegressionGate, judge, parse_regression
-from edgekit.render.bench import bench_lines, gate_lines
+from edgekit.render.bench import bench_lines, gate_lines, session_lines
 from edgekit.render.gate_markdown import render_gate_markdown
 from edgekit.render.junit import render_junit
 from edgekit.store import file_sha256
@@ -249,7 +249,7 @@ def test_the_terminal_says_each_outcome_and_the_verdict_last() -> None:
 
 
 def test_a_measurement_is_shown_with_its_interval_noise_and_conditions() -> None:
-    """And its notes as warnings; an emulated one without times."""
+    """And its notes as warnings, once where they hold for all; an emulated one without times."""
     measured = report(
         2.0,
         before=ConditionsFacts(
@@ -262,14 +262,21 @@ def test_a_measurement_is_shown_with_its_interval_noise_and_conditions() -> None
         notes=("the disk is nearly full\x1b[31m",),
     )
 
-    assert list(bench_lines("int8", measured)) == [
+    other = replace(measured, before=ConditionsFacts(), after=ConditionsFacts())
+    assert list(bench_lines("int8", {"int8": measured, "other": other})) == [
         "int8           median  2.00 ms (1.98 to 2.02 ms)  p95        –  first        –",
         "               600 inferences, in turns with 2 others, against itself within 1.3 %; litert 2.3, xnnpack, 1 thread",
         "               performance, 1,500 MHz, 50 °C → 58 °C",
-        "               ! the disk is nearly full [31m",
     ]
+    assert list(session_lines({"int8": measured, "other": other})) == ["! the disk is nearly full [31m"]
+    alone = replace(measured, notes=("its own",))
+    assert list(bench_lines("int8", {"int8": alone, "other": measured}))[2:] == ["               ! its own"]
+    assert list(session_lines({"int8": alone, "other": measured})) == [
+        "the board meanwhile: performance, 1,500 MHz, 50 °C → 58 °C"
+    ]
+    assert list(session_lines({})) == []
     emulated = replace(measured, board=replace(measured.board, emulator="qemu"), latency=LatencyFacts())
-    assert next(bench_lines("int8", emulated)) == "int8           emulated by qemu: no latency"
+    assert next(bench_lines("int8", {"int8": emulated})) == "int8           emulated by qemu: no latency"
 
 
 def _written(tmp_path: Path, value: Any) -> Path:
