@@ -110,8 +110,9 @@ def show(name: str, as_json: bool) -> None:
     if as_json:
         emit_json({**vars(entry), "setup": None if record is None else vars(record), "error": why or None})
     else:
-        _columns([(key, value) for key, value in vars(entry).items() if value])
-        _columns(_record_rows(record) if record else [("setup", why or why_not)])
+        known = [(key, value) for key, value in vars(entry).items() if value]
+        missing = [("setup", why or f"none. Run: edgekit device setup {entry.name}")]
+        _columns([*known, *(_record_rows(record) if record else missing)])
     raise click.exceptions.Exit(EXIT_WORLD if why else 0)
 
 
