@@ -9,7 +9,7 @@ from edgekit_device import BenchmarkReport, ReportError
 from edgekit_device.report import clean_text
 
 from .devices import Device
-from .devices.local import LocalTransport
+from .devices.local import ProcessTransport
 from .devices.transport import Completed
 from .errors import DeviceError, EdgekitError
 from .inbox import Arrival, Landed, Landing, land
@@ -104,7 +104,7 @@ class _NoOutboxError(DeviceError):
 
 
 def _keeps_nothing(device: Device) -> bool:
-    return isinstance(device.transport, LocalTransport)
+    return isinstance(device.transport, ProcessTransport)
 
 
 def _drain(device: Device, deadline_s: float) -> tuple[list[BenchmarkReport], Landed]:
