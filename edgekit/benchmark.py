@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from edgekit_device import BenchmarkReport
 from edgekit_device import errors as device_errors
+from edgekit_device.report import TuningFacts
 from edgekit_device.tasks import answers
 
 from .collecting import acknowledge_measured, collect_before_bench
@@ -25,6 +27,7 @@ from .records import Parity, Variant
 from .results import Results
 from .store import RunStore
 from .subject import open_subject
+from .tuning import BUDGET_S, as_tuned, tune_variants, tuned_facts, tuned_requests
 
 __all__ = ["bench", "bench_run", "outputs_parity"]
 
@@ -37,17 +40,18 @@ def bench(
     *,
     device: str | Device = "local",
     variants: Sequence[str] = (),
-    threads: int = 1,
-    runtime: str = "auto",
+    threads: int | None = None,
+    runtime: str | None = None,
     runs: int | None = None,
     warmup: int | None = None,
     deadline_s: float = 900.0,
-    delegate: str = "auto",
+    delegate: str | None = None,
     precision: float | None = None,
     budget_s: float | None = None,
     sustained_s: float | None = None,
     profile: bool = False,
     separately: bool = False,
+    tune: bool = False,
     data: Any = None,
     data_folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -57,14 +61,31 @@ def bench(
     The variants of a run are measured in turns, block by block, so that what the board does meanwhile touches all alike;
     ``separately`` measures one after the other. How long and how precisely is said as in ``BenchRequest``.
 
+    With ``tune`` the device tries first which threads, runtime and delegate are fastest for each variant; what it finds is kept
+    in the run. Where none of the three is said, a variant is measured as it was tuned on this device, or else with one thread
+    and what the device prefers.
+
     With ``data`` (anything ``load_data`` takes) accuracy on its test split is measured there too, and for a run how near
     the device's outputs are to the host's. Reports are kept in the run as soon as they are there. A variant that fails
     is in ``failures``; its error is raised when all fail.
 
     Raises UsageError for a model or data that the device refuses, DeviceError when it fails.
     """
-    request = BenchRequest(
-        threads, runtime, runs, warmup, deadline_s, delegate, precision, budget_s, sustained_s, profile
+    said: dict[str, Any] = {"threads": threads, "runtime": runtime, "delegate": delegate}
+    asked = {name: value for name, value in said.items() if value is not None}
+    if tune and asked:
+        raise UsageError(f"tuning finds threads, runtime and delegate itself: leave out --{', --'.join(asked)}")
+    request = replace(
+        BenchRequest(
+            runs=runs,
+            warmup=warmup,
+            deadline_s=deadline_s,
+            precision=precision,
+            budget_s=budget_s,
+            sustained_s=sustained_s,
+            profile=profile,
+        ),
+        **asked,
     )
     subject = open_subject(model)
     with ExitStack() as stack:
@@ -73,13 +94,25 @@ def bench(
             stack.enter_context(subject.locked())
             known = subject.variants(variants)
             split = None if data is None else load_test(data, common_size(known), data_folder)[0]
-            return bench_run(
-                subject, known, opened, request, split=split, separately=separately, progress=progress
-            ).or_raise()
+            tuned = tune_variants(subject, known, opened, request, progress=progress) if tune else Results({})
+            known = subject.variants(variants)
+            alike = [(known, request)] if asked else tuned_requests(known, opened.name, request, progress)
+            found = [
+                bench_run(
+                    subject, group, opened, own, split=split, separately=separately, progress=progress, tuned=tuned
+                )
+                for group, own in alike
+            ]
+            return _in_order(known, found).or_raise()
         if variants:
             raise UsageError("--variant chooses among the variants of a run folder, got a single model")
         (progress or Silent()).step(f"measuring {subject.name} on {opened.name}")
-        report = _bench_one(subject, opened, request, data, data_folder)
+        trials = TuningFacts()
+        if tune:
+            best = opened.tune(subject, budget_s=BUDGET_S, deadline_s=deadline_s)
+            trials = best.tuning
+            request = as_tuned(request, tuned_facts(best))
+        report = replace(_bench_one(subject, opened, request, data, data_folder), tuning=trials)
         acknowledge_measured(opened, [report], progress)
         return Results({subject.stem: report})
 
@@ -105,9 +138,11 @@ def bench_run(
     again: bool = True,
     separately: bool = False,
     progress: Progress | None = None,
+    tuned: Results[BenchmarkReport] | None = None,
 ) -> Results[BenchmarkReport]:
     """Measure ``variants`` of a run whose lock is held, in turns unless ``separately``.
 
+    The reports take over what was tried from ``tuned``, reports of the same variants.
     ``again=False`` keeps reports that answer the same request; what is missing is measured together.
     """
     shown = progress or Silent()
@@ -133,11 +168,20 @@ def bench_run(
                 continue
             if parity is not None:
                 store.save_parity(parity)
+            if tuned is not None and variant.name in tuned.by_variant:
+                outcome = replace(outcome, tuning=tuned.by_variant[variant.name].tuning)
             store.save_report(variant.name, outcome, asked)
             done[variant.name] = outcome
             measured.append(outcome)
     acknowledge_measured(device, measured, shown)
     shown.update(len(variants), len(variants))
+    return Results({variant.name: done[variant.name] for variant in variants if variant.name in done}, failures)
+
+
+def _in_order(variants: Sequence[Variant], found: Sequence[Results[BenchmarkReport]]) -> Results[BenchmarkReport]:
+    """What was measured in several sessions as one answer, in the order asked for."""
+    done = {name: report for part in found for name, report in part.by_variant.items()}
+    failures = {name: error for part in found for name, error in part.failures.items()}
     return Results({variant.name: done[variant.name] for variant in variants if variant.name in done}, failures)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from .results import Results
 from .run_with import kept_way
 from .store import RunStore
 
-__all__ = ["BUDGET_S", "tune", "tuned_facts", "tuned_requests"]
+__all__ = ["BUDGET_S", "as_tuned", "tune_variants", "tuned_facts", "tuned_requests"]
 
 BUDGET_S = 8.0
 
 
-def tune(
+def tune_variants(
     store: RunStore,
     variants: Sequence[Variant],
     device: Device,
@@ -36,7 +36,7 @@ def tune(
 
     The best is kept in the variant's record under the device's name (``Variant.run_with``). The reports were measured with
     it and list every trial; they are not kept here: a benchmark that follows measures all variants alike. A variant that
-    fails is in ``failures``.
+    fails is in ``failures`` and said; its error is raised when all fail.
     """
     shown = progress or Silent()
     done: dict[str, BenchmarkReport] = {}
@@ -52,8 +52,9 @@ def tune(
             raise
         except EdgekitError as error:
             failures[variant.name] = error
+            shown.note(f"{variant.name}: not tuned ({error})")
     shown.update(len(variants), len(variants))
-    return Results(done, failures)
+    return Results(done, failures).or_raise()
 
 
 def tuned_facts(report: BenchmarkReport) -> dict[str, Any]:
@@ -70,6 +71,11 @@ def tuned_facts(report: BenchmarkReport) -> dict[str, Any]:
     }
 
 
+def as_tuned(request: BenchRequest, facts: Mapping[str, Any]) -> BenchRequest:
+    """``request`` with the threads, runtime and delegate of ``facts``."""
+    return replace(request, runtime=facts["runtime"], delegate=facts["delegate"], threads=facts["threads"])
+
+
 def tuned_requests(
     variants: Sequence[Variant], device: str, request: BenchRequest, progress: Progress | None = None
 ) -> list[tuple[list[Variant], BenchRequest]]:
@@ -83,7 +89,7 @@ def tuned_requests(
         facts = kept_way(variant.run_with, device)
         own = request
         if facts is not None:
-            own = replace(request, runtime=facts["runtime"], delegate=facts["delegate"], threads=facts["threads"])
+            own = as_tuned(request, facts)
             (progress or Silent()).note(f"{variant.name}: as tuned on {device}, {way_text(facts)}")
         groups.setdefault(own, []).append(variant)
     return [(group, own) for own, group in groups.items()]

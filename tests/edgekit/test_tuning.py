@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from edgekit_device import BenchmarkReport
@@ -20,7 +23,7 @@ from edgekit_device.report import (
 )
 from rich.console import Console
 
-from edgekit import compare
+from edgekit import bench, compare
 from edgekit.devices import BenchRequest, Completed, Device, FakeTransport, open_device
 from edgekit.errors import DeviceError, UsageError
 from edgekit.profiling import operator_layers
@@ -31,7 +34,8 @@ from edgekit.render.profile import profile_lines
 from edgekit.render.text import render_text
 from edgekit.run_with import kept_way
 from edgekit.store import RunStore, file_sha256
-from edgekit.tuning import tune, tuned_requests
+from edgekit.tuning import tune_variants, tuned_requests
+from tests.conftest import Cli
 from tests.tflite_builder import conv_model
 
 FACTS = {"runtime": "litert", "version": "2.3.0", "delegate": "xnnpack", "threads": 4, "median_ms": 3.912}
@@ -60,7 +64,7 @@ def test_a_variant_is_tuned_on_the_real_local_device(run_folder: Path) -> None:
     store = RunStore.open(run_folder)
     [before] = store.variants(["int8"])
     with open_device("local") as device:
-        found = tune(store, [before], device, BenchRequest(), budget_s=1.0).or_raise()
+        found = tune_variants(store, [before], device, BenchRequest(), budget_s=1.0)
     [after] = store.variants(["int8"])
     trials = found.by_variant["int8"].tuning.trials
     kept = kept_way(after.run_with, "local")
@@ -84,7 +88,7 @@ def test_the_best_is_kept_by_device_and_failures_are_told(run_folder: Path) -> N
         transport = FakeTransport(_answer)
         transport.name = name
         with Device(transport) as device:
-            found = tune(store, chosen, device, BenchRequest(), budget_s=7)
+            found = tune_variants(store, chosen, device, BenchRequest(), budget_s=7)
         assert transport.commands[0][2:] == ("--json", "--budget", "7")
 
     assert set(found.by_variant) == {"float32"}
@@ -97,10 +101,14 @@ def test_the_best_is_kept_by_device_and_failures_are_told(run_folder: Path) -> N
 def test_a_device_that_reports_on_another_file_is_not_believed(run_folder: Path) -> None:
     """As with every report."""
     wrong = BenchmarkReport(model=ModelFacts("0" * 64), latency=LatencyFacts(1, median_ms=1.0)).to_json()
-    with Device(FakeTransport(lambda *_: Completed(0, wrong))) as device:
-        found = tune(RunStore.open(run_folder), RunStore.open(run_folder).variants(["int8"]), device, BenchRequest())
+    store = RunStore.open(run_folder)
+    with (
+        Device(FakeTransport(lambda *_: Completed(0, wrong))) as device,
+        pytest.raises(DeviceError, match="another file than int8"),
+    ):
+        tune_variants(store, store.variants(["int8"]), device, BenchRequest())
 
-    assert isinstance(found.failures["int8"], DeviceError)
+    assert store.variants(["int8"])[0].run_with == {}
 
 
 def test_a_variant_that_is_gone_meanwhile_is_left_alone(run_folder: Path) -> None:
@@ -231,3 +239,88 @@ def test_layers_come_from_the_file_s_own_names(run_folder: Path, tmp_path: Path)
     assert len(operator_layers(run_folder, "int8")) >= 1
     assert operator_layers(run_folder, "absent") == ()
     assert operator_layers(tmp_path / "text.tflite") == ()
+
+
+# -- edgekit bench ------------------------------------------------------------------------------------------------------
+
+
+def _board(arguments: Sequence[str], folder: Path) -> Completed:
+    """A board that tunes float32 to four threads and everything else to one, and measures as it is told."""
+    if arguments[0] == "outbox":
+        return Completed(2, "", "no outbox")
+    options = dict(itertools.pairwise(arguments))
+    lines = []
+    for path in [Path(item) for item in arguments if item.endswith(".tflite")]:
+        threads = int(options.get("--threads", 4 if path.name == "float32.tflite" else 1))
+        delegate = next((item.partition("=")[2] for item in arguments if item.startswith("--delegate=")), "xnnpack")
+        report = BenchmarkReport(
+            id=f"{len(lines)}{arguments[0]}{threads}".ljust(32, "0"),
+            model=ModelFacts(file_sha256(path), name=path.name),
+            runtime=RuntimeFacts(options.get("--runtime", "litert"), "2.3.0", delegate, threads),
+            latency=LatencyFacts(10, median_ms=3.912),
+            tuning=TuningFacts((TuningTrial("litert", "2.3.0", "xnnpack", threads, 3.9),))
+            if arguments[0] == "tune"
+            else TuningFacts(),
+        )
+        lines.append(report.to_json())
+    return Completed(0, "\n".join(lines))
+
+
+def test_bench_tunes_keeps_and_measures_so_from_then_on(run_folder: Path) -> None:
+    """--tune first; later without; and what is said outright goes before what was tuned."""
+    first = FakeTransport(_board)
+    with Device(first) as device:
+        reports = bench(run_folder, device=device, variants=["float32", "int8"], tune=True)
+    verbs = [command[0] for command in first.commands if command[0] != "outbox"]
+
+    assert verbs[:2] == ["tune", "tune"]
+    assert set(verbs[2:]) == {"bench"}
+    assert {name: report.runtime.threads for name, report in reports.by_variant.items()} == {"float32": 4, "int8": 1}
+    assert [report.tuning.trials[0].threads for report in reports] == [4, 1]
+    kept = RunStore.open(run_folder)
+    assert [kept.report(v).tuning.trials != () for v in kept.variants(["float32", "int8"])] == [True, True]
+
+    told = Told()
+    with Device(FakeTransport(_board)) as device:
+        later = bench(run_folder, device=device, variants=["float32", "int8"], progress=told)
+        asked = bench(run_folder, device=device, variants=["float32", "int8"], threads=2)
+
+    assert [report.runtime.threads for report in later] == [4, 1]
+    assert [report.runtime.threads for report in asked] == [2, 2]
+    assert "float32: as tuned on fake, litert, xnnpack, 4 threads (3.91 ms)" in told.notes
+
+
+def test_one_model_is_tuned_too(float_model: Path) -> None:
+    """There is no record to keep it in: the report has it."""
+    with Device(FakeTransport(_board)) as device:
+        [report] = bench(float_model, device=device, tune=True)
+
+    assert report.runtime.threads == 1
+    assert [trial.threads for trial in report.tuning.trials] == [1]
+
+
+@pytest.mark.parametrize("said", [{"threads": 2}, {"runtime": "litert"}, {"delegate": "none"}])
+def test_tuning_beside_what_it_finds_is_a_contradiction(said: dict[str, Any], run_folder: Path) -> None:
+    """Either the device finds it, or it is said."""
+    with pytest.raises(UsageError, match=f"leave out --{next(iter(said))}"):
+        bench(run_folder, tune=True, **said)
+
+
+def test_a_device_that_cannot_tune_is_told_of(run_folder: Path) -> None:
+    """When no variant can be tuned, nothing is measured: the device is older, or emulated."""
+    refusing = FakeTransport(lambda *_: Completed(2, "", "edgekit-device: error: this one is emulated\n"))
+    with Device(refusing) as device, pytest.raises(UsageError, match="emulated"):
+        bench(run_folder, device=device, tune=True)
+
+
+def test_the_command_measures_as_tuned_unless_it_is_told_otherwise(run_folder: Path, edgekit_cli: Cli) -> None:
+    """On the real local device, with a default that is not said and one that is."""
+    RunStore.open(run_folder).save_run_with("int8", "local", {**FACTS, "delegate": "none", "threads": 1})
+    quick = ("--variant", "int8", "--runs", 5, "--warmup", 1, "--json")
+    tuned = edgekit_cli("bench", run_folder, *quick)
+    told = edgekit_cli("bench", run_folder, *quick, "--threads", 1)
+
+    assert tuned.returncode == told.returncode == 0, tuned.stderr + told.stderr
+    delegates = [json.loads(done.stdout)["reports"][0]["runtime"]["delegate"] for done in (tuned, told)]
+    assert delegates == ["none", "xnnpack"]
+    assert "int8: as tuned on local, litert, none, 1 thread" in tuned.stderr
