@@ -111,8 +111,7 @@ def show(name: str, as_json: bool) -> None:
         emit_json({**vars(entry), "setup": None if record is None else vars(record), "error": why or None})
     else:
         known = [(key, value) for key, value in vars(entry).items() if value]
-        missing = [("setup", why or f"none. Run: edgekit device setup {entry.name}")]
-        _columns([*known, *(_record_rows(record) if record else missing)])
+        _columns([*known, *(_record_rows(record) if record else [("setup", why or why_not)])])
     raise click.exceptions.Exit(EXIT_WORLD if why else 0)
 
 
