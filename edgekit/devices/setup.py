@@ -34,6 +34,7 @@ __all__ = ["SetupRecord", "set_up", "setup_status", "uninstall"]
 
 MARGIN_BYTES = 24 << 20
 TOUCH_EVERY_S = 300.0
+LETTING_GO_S = 30.0
 CLEAN_AFTER = ("disk", "damaged", "broken", "venv", "files")  # nothing that running it again could go on with
 STATUS = 'head -c 1048576 "$1/env/$2"; [ -x "$1/env/bin/python" ]'
 
@@ -177,7 +178,7 @@ def _abandoned_on_failure(board: SetupBoard, token: str) -> Iterator[None]:
     except BaseException as error:
         clean = isinstance(error, Refusal) and error.kind in CLEAN_AFTER
         with contextlib.suppress(EdgekitError, Refusal):
-            board.ask("abandon", token=token, clean=clean)
+            board.ask("abandon", deadline_s=LETTING_GO_S, token=token, clean=clean)
         raise
 
 

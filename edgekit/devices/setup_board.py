@@ -82,8 +82,8 @@ class SetupBoard:
             return DeviceError(f"{name} is in use by {who} ({verb}). Run this again when that is done")
         if refusal.kind == "undelivered":
             return UsageError(
-                f"{name} has {say('count')} reports in {say('home')}/outbox that nobody has fetched. Fetch them first: edgekit "
-                f"device collect {name}; or lose them with --force"
+                f"{name} has {say('count')} in {say('home')}/outbox that nobody has fetched. Fetch what waits: edgekit "
+                f"device collect {name}; or remove it all the same, with --force"
             )
         if refusal.kind == "broken":
             return DeviceError(_broken(name, refusal), output=say("said"))

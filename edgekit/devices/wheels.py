@@ -50,9 +50,10 @@ def fetch_wheels(
         raise UsageError(f"expected --wheels as a folder of wheels, got {folder}")
     missing = [item for item in pinned if find_wheel(place, item, target) is None]
     if missing and folder is not None:
+        fetch = shlex.join(["python3", *download_command(missing, target, folder)[1:]])
         raise UsageError(
-            f"{folder} lacks {len(missing)} of the {len(pinned)} wheels for {target}: {', '.join(missing)}. On a machine with "
-            f"internet: {shlex.join(['python3', *download_command(missing, target, folder)[1:]])}"
+            f"the folder {folder} lacks {len(missing)} of the {len(pinned)} wheels for {target}: {', '.join(missing)}. On a "
+            f"machine with internet: {fetch}"
         )
     if missing:
         _download(missing, target, place)
@@ -119,11 +120,16 @@ def _run_pip(command: Sequence[str], offline: str) -> None:
             f"{sys.executable} has no pip to fetch the board's wheels with: {sys.executable} -m ensurepip. {offline}"
         )
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith("ERROR:")] or lines[-1:] or ["it said nothing"]
-        raise DeviceError(
-            f"pip cannot fetch the board's wheels: {clean_text(telling[-1], 300)}. {offline}", output=done.stderr
-        )
+        raise DeviceError(f"pip cannot fetch the board's wheels: {_cause(done.stderr)}. {offline}", output=done.stderr)
+
+
+def _cause(complaints: str) -> str:
+    """What pip says, by its first error; it finds no version at all where no index answers."""
+    if "(from versions: none)" in complaints:
+        return "no package index answers"
+    lines = [line for line in complaints.splitlines() if line.strip()]
+    telling = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")] or lines[-1:]
+    return clean_text(telling[0], 300) if telling else "it said nothing"
 
 
 def _checked(requirement: str, path: Path | None, target: Target) -> Path:

@@ -1,6 +1,6 @@
 """Small wheels under the names of large ones: setups that take a second, of which everything but the content is real.
 
-The one of numpy shows the environment the packages of .venv-device; the runtime's has an interpreter by name alone.
+The runtime's has an interpreter by name alone; the one of numpy may show the environment the packages of another.
 """
 
 from __future__ import annotations
@@ -43,20 +43,45 @@ def write_wheel(folder: Path, name: str, files: dict[str, bytes], *, record: boo
     return path
 
 
-def write_wheels(folder: Path, wheel_set: WheelSet, target: Target, shown: Path, *, runtime: bool = False) -> None:
-    """The small wheels of ``wheel_set``; ``shown`` is the site-packages that the one of numpy makes visible, with
-    ``runtime`` the real runtime there too."""
+def write_wheels(
+    folder: Path, wheel_set: WheelSet, target: Target, shown: Path | None = None, *, runtime: bool = False
+) -> None:
+    """The small wheels of ``wheel_set``; ``shown`` is a site-packages folder that the one of numpy makes visible,
+    with ``runtime`` the real runtime there too."""
     for requirement in wheel_set.requirements:
         project, version = requirement.replace(".strenum", "_strenum").split("==")
         project = project.replace("-", "_")
         files = {f"{project}_is_here.txt": version.encode()}
-        if project == "numpy":
+        if project == "numpy" and shown:
             files["shown.pth"] = f"{shown}\n".encode()
         if project == "ai_edge_litert" and not runtime:
             files["ai_edge_litert/interpreter.py"] = b"class Interpreter: ...\n"
         if project == "tflite_runtime" and not runtime:
             files["tflite_runtime/interpreter.py"] = b"class Interpreter: ...\n"
         write_wheel(folder, f"{project}-{version}-{target.tag}-{target.tag}-manylinux2014_{target.architecture}", files)
+
+
+STAND_IN = b"""import importlib, json, os, sys
+MODULES = {"litert": "ai_edge_litert", "tflite": "tflite_runtime"}
+def main(arguments):
+    if "--version" in arguments:
+        return print("edgekit-device stand-in")
+    if "--runtime" in arguments:
+        importlib.import_module(MODULES[arguments[arguments.index("--runtime") + 1]] + ".interpreter")
+    site = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    print(json.dumps({"runtimes": {k: "1" for k, v in MODULES.items() if os.path.isdir(os.path.join(site, v))}}))
+main(sys.argv[1:])
+"""
+
+
+def write_stand_in(folder: Path, version: str) -> Path:
+    """A wheel in place of edgekit-device's: it says which runtimes are there, and loads the one it is told, without numpy."""
+    files = {
+        "edgekit_device/__init__.py": b"",
+        "edgekit_device/__main__.py": STAND_IN,
+        "edgekit_device/large": bytes(20_000),
+    }
+    return write_wheel(folder, f"edgekit_device-{version}-py3-none-any", files)
 
 
 def _digest(content: bytes) -> str:

@@ -135,7 +135,7 @@ def uninstall(task: Task) -> Task:
         return {"removed": False}
     reports = count_reports(home)
     if reports and not task["force"]:
-        raise SetupFailed("undelivered", home=home, count=reports)
+        raise SetupFailed("undelivered", home=home, count="1 report" if reports == 1 else f"{reports} reports")
     take_lock(home, task)
     try:
         with idle(home):
