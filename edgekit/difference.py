@@ -65,7 +65,7 @@ def difference(
 
     Called different only when the interval excludes equality and the ratio exceeds the noise floor. In pairs that is
     PAIRED_FLOOR: the interval knows the session's noise already, and its A/A bound on top (``session.noise_floor``) would
-    hide a third of true differences of 10 % on a busy machine. Unpaired it is UNPAIRED_FLOOR, or how far either session
+    hide a quarter of true differences of 10 % on a busy machine. Unpaired it is UNPAIRED_FLOOR, or how far either session
     wandered by itself where that is more, and the interval is widened by it. ``names`` is what the reason calls the two.
     """
     paired = are_paired(before, after) and min(map(_rounds, (before, after))) >= LEAST_ROUNDS
