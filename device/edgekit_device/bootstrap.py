@@ -26,6 +26,7 @@ LEAST_BLOCKS = 6  # fewer tell nothing of how much blocks differ
 DRAWS = 1000
 DRAWS_AT_ONCE = 50  # bounds the memory: a board may have little
 VALUES_OF_A_BLOCK = 32
+MOST_VALUES = 2000  # of all blocks together: a slow board shall not spend its time here
 RUN = 1.5
 
 
@@ -36,7 +37,8 @@ def median_bounds(blocks: Sequence[Sequence[float]], *, confidence: float = 0.95
     """
     if len(blocks) < LEAST_BLOCKS:
         return None
-    kept = min(VALUES_OF_A_BLOCK, max(1, sorted(len(block) for block in blocks)[len(blocks) // 2]))
+    most = min(VALUES_OF_A_BLOCK, max(1, MOST_VALUES // len(blocks)))
+    kept = min(most, max(1, sorted(len(block) for block in blocks)[len(blocks) // 2]))
     at = (np.arange(kept) + 0.5) / kept
     values = np.array([np.quantile(np.asarray(block, np.float64), at) for block in blocks])
     drawn = _drawn_medians(values, np.random.default_rng(seed))

@@ -117,8 +117,9 @@ def _firmware_bits(base: Path) -> Optional[int]:
     nodes = (node for pattern in FIRMWARE_WORDS for node in sorted(platform.glob(pattern)))
     words = (read_text(node) for node in nodes)
     told = next((word for word in words if word), "") or ask_firmware(base, "get_throttled").strip()
+    name, _, word = told.rpartition("=")
     try:
-        return int(told.rpartition("=")[2], 16)
+        return int(word, 16) if name in ("", "throttled") else None
     except ValueError:
         return None
 

@@ -18,7 +18,8 @@ MOST_RUNS = 100_000
 BLOCK_NS = 20_000_000  # short: many rounds a second are what tells small differences beside bursts of other processes
 LEAST_BLOCKS = 10
 MOST_BLOCKS = 500
-LOOK_AGAIN = 1.15  # the interval is worked out each time there is so much more
+ROUNDS = 20  # also where the budget is small
+LOOK_AGAIN = 1.25  # the interval is worked out each time there is so much more
 
 
 class Series:
@@ -45,7 +46,8 @@ class Series:
     @property
     def next_block(self) -> int:
         """How many inferences the next block has: 20 ms of them, or as many as share ten blocks of the runs asked for."""
-        length_ns = max(BLOCK_NS, self.plan.budget_s * 1e9 / MOST_BLOCKS)
+        budget_ns = self.plan.budget_s * 1e9
+        length_ns = max(min(BLOCK_NS, budget_ns / ROUNDS), budget_ns / MOST_BLOCKS)
         fitting = int(length_ns / max(self.typical_ns, 1.0))
         if self.plan.runs is None:
             return max(1, min(fitting, MOST_RUNS // 20))

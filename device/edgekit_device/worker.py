@@ -12,6 +12,7 @@ import json
 import os
 import select
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -26,20 +27,12 @@ from .subject import Subject, loaded_subject
 from .supervise import last_line
 from .text import first_line
 
-__all__ = ["Answers", "Worker", "WorkerError"]
+__all__ = ["Answers", "Worker"]
 
 CHUNK = 1 << 16
 PARENT_DIED = 1  # PR_SET_PDEATHSIG, man 2 prctl
 
 Answers = Mapping[str, Callable[[Subject, Mapping[str, Any]], Any]]
-
-
-class WorkerError(DeviceRuntimeError):
-    """What the worker's process raised, with the exit code of its class."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class Worker:
@@ -68,7 +61,8 @@ class Worker:
     def ask(self, name: str, *, more_s: float = 0.0, **facts: Any) -> Any:
         """Send a command and wait for its answer; ``more_s`` seconds are granted for what takes long on purpose.
 
-        Raises WorkerError for what it raised, ModelCrashError when it died or the deadline passed; it is ended then.
+        Raises DeviceRuntimeError for what it raised, with the exit code of that, and ModelCrashError when it died or the
+        deadline passed; it is ended then.
         """
         self._left_s += more_s
         with suppress(BrokenPipeError):  # it has died: the answer tells how
@@ -78,8 +72,9 @@ class Worker:
         self._left_s -= time.monotonic() - started
         if "error" in answer:
             self.close()
-            code = answer.get("exit_code")
-            raise WorkerError(str(answer["error"]), code if isinstance(code, int) else DeviceRuntimeError.exit_code)
+            error = DeviceRuntimeError(answer["error"])
+            error.exit_code = answer["exit_code"]
+            raise error
         return answer.get("ok")
 
     def close(self) -> None:
@@ -128,6 +123,8 @@ def _be_the_worker(hears: int, says: int, chatter: int, load: Callable[[], Any],
     """Answer until the commands end; leave through ``_exit``, for nothing of the parent's may be flushed or cleaned here."""
     try:
         _die_with_the_parent()
+        if "faulthandler" in sys.modules:  # its traceback would stand for the runtime's last words
+            sys.modules["faulthandler"].disable()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends this process
         no_core_dump()
         os.dup2(chatter, 2)
