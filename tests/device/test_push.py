@@ -178,6 +178,16 @@ def test_one_report_too_large_is_found_and_set_aside(outbox: Outbox) -> None:
     assert [(entry.id, entry.rejected) for entry in outbox.rejected()] == [("big", "too large:")]
 
 
+def test_a_damaged_report_does_not_stop_the_others(outbox: Outbox) -> None:
+    """What a power cut tore is set aside on the way."""
+    outbox.find("b").path.write_bytes(b'{"schema":1,"id":"b"')
+    with RogueHub(take).running() as hub:
+        assert deliver_to(outbox, hub.url) == Delivered(2, 0)
+
+    assert outbox.damaged() == 1
+    assert [raw["id"] for _, _, batch in hub.requests for raw in batch] == ["a", "c"]
+
+
 def test_a_hub_that_takes_only_some_gets_the_others_again(outbox: Outbox) -> None:
     """What its receipt does not name is not delivered."""
     with RogueHub(lambda handler, reports: take(handler, reports[:1])).running() as hub:

@@ -35,7 +35,7 @@ OPTIONS = {
     "recipes": ["--json"],
     "inspect": ["--json"],
     "device": [],
-    "hub": ("serve", "token", "collect"),
+    "hub": ["serve", "token", "collect"],
     "doctor": ["--json"],
 }  # fmt: skip
 HEAVY = (

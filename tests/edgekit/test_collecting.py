@@ -22,6 +22,7 @@ from edgekit.devices import Completed, Device, FakeTransport, LocalTransport, Re
 from edgekit.devices.registry import Registry
 from edgekit.errors import DeviceError
 from edgekit.hub import fetching
+from edgekit.hub.intake import Incoming
 from edgekit.inbox import unplaced
 from edgekit.run_index import remember_run
 from edgekit.store import RunStore
@@ -353,6 +354,20 @@ def test_the_mark_stays_before_what_could_not_land(hub: RealHub, store: RunStore
     assert (first.ids("unplaced"), first.ids("busy")) == (["r0", "r2"], ["r1"])
     assert (second.ids("kept"), second.ids("unplaced")) == (["r1"], ["r2"])
     assert fetching.collect_from_database(hub.db).landings == ()
+
+
+def test_what_a_hub_holds_and_nobody_can_read_is_passed_over(hub: RealHub) -> None:
+    """By either way; told, and in nobody's way."""
+    bodies = {"r0": '{"schema":0}', "r1": BenchmarkReport(id="r1").to_json()}
+    hub.storage.add([Incoming(name, "", "0" * 64, body) for name, body in bodies.items()], "board")
+    reader = hub.token_file("reader", "read")
+    over_http = fetching.collect_from_hub(hub.url, reader)
+    (Path(os.environ["EDGEKIT_HOME"]) / "collected.json").unlink()
+    from_database = fetching.collect_from_database(hub.db)
+
+    for landed in (over_http, from_database):
+        assert (landed.ids("unplaced"), landed.ids("busy")) == (["r1"], [""])
+        assert "it stays at the hub: expected a benchmark report" in landed.landings[-1].remark
 
 
 @pytest.mark.parametrize(

@@ -276,3 +276,23 @@ def test_damaged_files_in_the_inbox_are_left_out(store: RunStore, home: Path) ->
     assert [item.report.id for item in unplaced()] == [""]
     assert outcomes(land([], run=store)) == []
     assert len(list((home / "inbox").iterdir())) == 4
+
+
+def test_the_inbox_is_bounded(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not take stays where it came from."""
+    monkeypatch.setattr("edgekit.inbox.MOST_UNPLACED", 1)
+    first, second = report_on(store, run=""), report_on(store, run="")
+    landed = land([Arrival(first, TUESDAY), Arrival(second, TUESDAY)])
+
+    assert (landed.ids("unplaced"), landed.ids("busy")) == ([first.id], [second.id])
+    assert "place them, or remove them" in landed.landings[1].remark
+
+
+def test_a_home_that_cannot_be_written_lets_nothing_go(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report without a place stays on the board, and the message names the variable."""
+    report = report_on(store, run="")
+    monkeypatch.setenv("EDGEKIT_HOME", "/proc/none")
+    landed = land([Arrival(report, TUESDAY)])
+
+    assert landed.taken == []
+    assert "EDGEKIT_HOME" in landed.landings[0].remark
