@@ -40,7 +40,8 @@ class Difference:
 
     ``low`` to ``high`` is its 99 % interval, in which an unpaired comparison has the floor between sessions already;
     None where nothing could be worked out. ``noise_floor`` is the fraction that a difference has to exceed to be called
-    one, ``paired`` whether both were measured in turns in one session, ``blocks`` how many blocks each side had.
+    one, ``paired`` whether both were measured in turns in one session, ``blocks`` how many blocks each side had, ``reasons``
+    each cause why the two do not compare.
     """
 
     verdict: str
@@ -51,6 +52,7 @@ class Difference:
     noise_floor: float = 0.0
     paired: bool = False
     blocks: int = 0
+    reasons: tuple[str, ...] = ()
 
     @property
     def comparable(self) -> bool:
@@ -73,7 +75,9 @@ def difference(
     floor = _floor(before, after, paired)
     hindered = [*_missing(before, after, names, found), *obstacles(before, after, names)]
     if found is None or hindered:
-        return Difference(NOT_COMPARABLE, "; ".join(hindered), noise_floor=floor, paired=paired)
+        return Difference(
+            NOT_COMPARABLE, "; ".join(hindered), noise_floor=floor, paired=paired, reasons=tuple(hindered)
+        )
     low, high = found.low, found.high
     if not paired:
         low, high = low / (1 + floor), high * (1 + floor)

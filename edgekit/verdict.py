@@ -12,6 +12,7 @@ from .render import figures
 __all__ = ["caveats", "measured_on", "reason"]
 
 FEW_SAMPLES = 1000
+CAUSES_SHOWN = 4
 
 
 def reason(
@@ -151,15 +152,27 @@ def _not_comparable(candidates: Sequence[Candidate], base: Candidate, choice: Ca
     """Whose latency compares neither with the baseline's nor, where that is another matter, with the choice's."""
     told: set[str] = {base.name}
     for held in (base, choice):
-        groups: dict[str, list[str]] = {}
+        causes: dict[str, list[str]] = {}
+        names: list[str] = []
         for item in candidates:
             found = None if held is None or item.name in told else latency_difference(held, item)
             if found is not None and not found.comparable:
-                groups.setdefault(found.reason, []).append(item.name)
-        for why, names in groups.items():
+                names.append(item.name)
+                for cause in found.reasons:
+                    causes.setdefault(cause, []).append(item.name)
+        if names and held is not None:
             told.update(names)
-            who = f"{', '.join(names)}: latency not comparable with {held.name if held else ''}'s"
-            yield f"{who}: {why}. Measure them together: edgekit bench RUN"
+            who = f"{', '.join(names)}: latency not comparable with {held.name}'s"
+            yield f"{who}: {'; '.join(_causes(causes, len(names)))}. Measure them together: edgekit bench RUN"
+
+
+def _causes(causes: Mapping[str, Sequence[str]], of: int) -> Iterable[str]:
+    """Each cause once, with whose it is where it is not everybody's; the first few of many."""
+    for cause, names in list(causes.items())[:CAUSES_SHOWN]:
+        own = len(names) < of and not any(name in cause for name in names)
+        yield f"{cause} for {', '.join(names)}" if own else cause
+    if len(causes) > CAUSES_SHOWN:
+        yield f"and {len(causes) - CAUSES_SHOWN} more"
 
 
 def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:

@@ -90,7 +90,8 @@ def _brings(variant: ComparedVariant) -> str:
 def _interval(variant: ComparedVariant) -> str:
     if variant.median_low_ms is None or variant.median_high_ms is None:
         return ""
-    return figures.milliseconds_between(variant.median_low_ms, variant.median_high_ms)
+    text = figures.milliseconds_between(variant.median_low_ms, variant.median_high_ms)
+    return text if text != figures.milliseconds(variant.median_ms) else ""
 
 
 # What there is where a baseline was measured too.

@@ -285,6 +285,18 @@ def test_a_choice_on_latencies_that_do_not_compare_is_said_to_be_one() -> None:
     )
 
 
+def test_why_latencies_do_not_compare_is_said_once() -> None:
+    """In one caveat for all that do not, with whose a cause is where it is not everybody's."""
+    other, more = replace(RUNTIME, version="2.4"), replace(RUNTIME, version="2.4", threads=2)
+    found = chosen(FLOAT, candidate("a", runtime=other), candidate("b", runtime=more), candidate("c", median_ms=12.0))
+    (caveat,) = (text for text in found.caveats if "not comparable with float32's" in text)
+
+    assert caveat == (
+        "a, b: latency not comparable with float32's: different runtimes (litert 2.3 and litert 2.4); "
+        "different thread counts (1 and 2) for b. Measure them together: edgekit bench RUN"
+    )
+
+
 def test_measured_in_turns_a_smaller_difference_tells() -> None:
     """2.5 % is within the noise of two sessions, and beyond that of one."""
     base, item = candidate("float32", 0.98, 10.0, 4000), candidate("int8", 0.98, 9.75, 5000)
