@@ -168,7 +168,7 @@ def operator_rows(report: BenchmarkReport) -> tuple[tuple[str, ...], ...]:
     slowest = sorted(report.profile.operators, key=lambda operator: -(operator.mean_ms or 0.0))[:OPERATORS_SHOWN]
     return tuple(
         (
-            f"{operator.index} {plain(operator.type, 40)}",
+            plain(operator.type, 40) if operator.index < 0 else f"{operator.index} {plain(operator.type, 40)}",
             plain(operator.name, 60),
             figures.milliseconds(operator.mean_ms),
             figures.percent(operator.share),

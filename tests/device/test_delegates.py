@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgekit_device import InputError, Model
+from edgekit_device import BenchmarkReport, DelegateError, InputError, Model, delegates
+from edgekit_device._runtime import load_runtime
 from edgekit_device.accelerators.compiled import EDGETPU_OPERATOR, LIBRARY_VARIABLE, custom_operators
+from edgekit_device.cli import main
 from edgekit_device.delegates import DelegateRequest, choose_delegate, parse_delegate
+from edgekit_device.loading import open_interpreter
 
 from tests.device.stub_delegate import compile_stub, compiled_model
 from tests.tflite_builder import conv_model, dense_model
@@ -167,7 +170,9 @@ def test_xnnpack_is_on_off_and_insisted_on(runtime: str, attempts: Any) -> None:
     assert xnnpack["runtime"] == auto["runtime"]
     assert none["outputs"] == [pytest.approx(auto["outputs"][0], abs=1e-5)]
     assert none8["runtime"]["delegate"] == "none"
-    assert none8["outputs"] == [pytest.approx(auto8["outputs"][0], abs=1)]  # int8: the kernels round alike but for a step
+    assert none8["outputs"] == [
+        pytest.approx(auto8["outputs"][0], abs=1)
+    ]  # int8: the kernels round alike but for a step
     if runtime == "litert":
         assert xnnpack8["runtime"]["delegate"] == "xnnpack"
     else:
@@ -278,3 +283,82 @@ def test_plain_kernels_run_without_a_compiled_delegate_for_resized_batches() -> 
 
         assert np.asarray(outputs).shape == (3, 32)
         assert model.runtime.delegate == "none"
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_measures_on_a_delegate(
+    stub: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says which library did the work, with which options."""
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(stub / "libstub.so"))
+    asked = ["--delegate", "edgetpu:usb:0;performance=Low", "--runtime", "litert", "--runs", "5", "--json"]
+
+    assert main(["bench", str(stub / "edgetpu.tflite"), *asked]) == 0
+    runtime = BenchmarkReport.from_json(capfd.readouterr().out).runtime
+
+    assert (runtime.delegate, runtime.delegate_library) == ("edgetpu", str(stub / "libstub.so"))
+    assert runtime.delegate_options == "device=usb:0;Performance=Low"
+
+
+@pytest.mark.parametrize(
+    ("delegate", "code", "message"),
+    [
+        ("edgtpu", 2, "did you mean 'edgetpu'"),
+        (
+            "external:{stub}/libstub.so;behave=crash-prepare",
+            3,
+            "crashes the process (SIGSEGV) while taking over operators",
+        ),
+        ("external:{stub}/libstub.so;behave=refuse", 3, "the stub has no device today"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["info", "run", "bench"])
+def test_the_command_ends_with_a_message(
+    verb: str, delegate: str, code: int, message: str, stub: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line, and the exit code of what must change: the input, or the world."""
+    options = ["--delegate", delegate.format(stub=stub), "--runtime", "litert"]
+
+    assert main([verb, str(stub / "edgetpu.tflite"), *options]) == code
+    told = capfd.readouterr()
+    assert message in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""
+
+
+# -- opened again after the trial -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "fails", "calls", "opens"),
+    [("edgetpu", 2, 3, True), ("edgetpu", 99, 6, False), ("external", 99, 1, False)],
+)
+def test_an_edge_tpu_is_given_time_to_come_back(
+    kind: str, fails: int, calls: int, opens: bool, stub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On USB it leaves the bus when the trial process lets go of it; no other library is asked twice."""
+    asked: list[str] = []
+    real = load_runtime("litert")
+
+    class Impatient:
+        """The runtime's module, whose delegate is not there at first."""
+
+        @staticmethod
+        def load_delegate(library: str, options: dict[str, str]) -> Any:
+            asked.append(library)
+            if len(asked) <= fails:
+                raise ValueError("Failed to load delegate from x\n")
+            return real.module.load_delegate(library, options)
+
+    monkeypatch.setattr(delegates, "REOPENING_PAUSE_S", 0.0)
+    request = DelegateRequest(kind, str(stub / "libstub.so"))
+    runtime = real._replace(module=Impatient)
+    if opens:
+        assert open_interpreter(runtime, compiled_model(), 1, "m", request).delegate == kind
+    else:
+        with pytest.raises(DelegateError, match=r"libstub\.so cannot be loaded for m: Failed to load delegate"):
+            open_interpreter(runtime, compiled_model(), 1, "m", request)
+
+    assert len(asked) == calls
