@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 DEADLINE_S = 1800.0
+ASIDE = ".incoming-"
 GLIBC_LEVELS = (17, 27, 28, 34)  # the manylinux levels the wheels of wheel_sets are tagged with
 NUMPY_FROM_BOARD = ((1, 23), (2, 0))  # what edgekit-device needs, and what tflite-runtime cannot be loaded with
 
@@ -96,7 +99,10 @@ def _download(requirements: Sequence[str], target: Target, cache: Path) -> None:
     offline = f"Without internet here, fetch them elsewhere and name the folder with --wheels: {by_hand}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".incoming-") as aside:
+        for left in cache.glob(f"{ASIDE}*"):
+            if time.time() - left.stat().st_mtime > DEADLINE_S:  # of a download that was killed
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=ASIDE) as aside:
             command = download_command(requirements, target, Path(aside))
             _run_pip(command, offline)
             for path in Path(aside).glob("*.whl"):

@@ -214,6 +214,9 @@ def test_the_host_s_pip_fills_the_cache_once(
     monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    killed = wheel_cache(target) / ".incoming-killed"
+    killed.mkdir(parents=True)
+    os.utime(killed, (1e9, 1e9))
 
     first = fetch_wheels(choose_wheels(target), target)
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "gone"))

@@ -76,7 +76,10 @@ class ThisMachine:
         self.sent.append(Path(remote).name)
         if not (self.home / remote).parent.is_dir():
             raise DeviceError(f"{self.name} has no folder for {remote}")
-        shutil.copyfile(local, self.home / remote)
+        try:
+            shutil.copyfile(local, self.home / remote)
+        except OSError as error:
+            raise DeviceError(f"{self.name} cannot keep {remote}: {error.strerror}") from error
 
     def fetch(self, remote: str, local: Path) -> None:
         """Copy the file."""
