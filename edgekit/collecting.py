@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from edgekit_device import BenchmarkReport, ReportError
+from edgekit_device.outbox import MOST_REPORTS, is_report_id
 from edgekit_device.report import clean_text
 
 from .devices import Device
@@ -21,6 +22,7 @@ __all__ = ["acknowledge", "acknowledge_measured", "collect", "collect_before_ben
 
 DEADLINE_S = 120.0
 PAGE_BYTES = 8 * 1024 * 1024  # well below what a transport takes as one answer
+MOST_COLLECTED = 2 * MOST_REPORTS  # more than an outbox holds: whoever goes on sending is no board of ours
 ACKNOWLEDGED_AT_ONCE = 500  # a command line of 17 KB, also where a shell on the way has its own limit
 LINE_CAP = 400
 USAGE_EXIT = 2
@@ -47,7 +49,7 @@ def collect_from(
     known. What cannot be placed now (another edgekit holds its run) stays on the device.
     """
     landed, seen = land((), run=run, held=held), set[str]()
-    while True:
+    while len(seen) < MOST_COLLECTED:
         reports, rubbish = _drain(device, deadline_s)
         fresh = [report for report in reports if report.id not in seen]
         if not fresh:
@@ -56,12 +58,14 @@ def collect_from(
         found = land((Arrival(report, now(), device.name) for report in fresh), run=run, held=held)
         landed += found
         acknowledge(device, found.taken, deadline_s=deadline_s)
+    return landed
 
 
 def acknowledge(device: Device, ids: Sequence[str], *, deadline_s: float = DEADLINE_S) -> None:
     """Tell the device which reports are safe here. Raises DeviceError."""
-    for start in range(0, len(ids), ACKNOWLEDGED_AT_ONCE):
-        _ask(device, ["outbox", "ack", *ids[start : start + ACKNOWLEDGED_AT_ONCE]], deadline_s)
+    sound = [report_id for report_id in ids if is_report_id(report_id)]
+    for start in range(0, len(sound), ACKNOWLEDGED_AT_ONCE):
+        _ask(device, ["outbox", "ack", *sound[start : start + ACKNOWLEDGED_AT_ONCE]], deadline_s)
 
 
 def collect_before_bench(device: Device, store: RunStore, progress: Progress | None = None) -> str:

@@ -38,7 +38,7 @@ MOST_ACKNOWLEDGED = 10_000
 MOST_DAMAGED = 20
 LOCK_WAIT_S = 30.0
 LOOK_EVERY_S = 0.01
-NAME = re.compile(r"(\d{12})-([A-Za-z0-9_-]{1,64})\.json")
+NAME = re.compile(r"(\d{12})-([A-Za-z0-9][A-Za-z0-9_-]{0,63})\.json")
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ class Outbox:
 
 
 def is_report_id(text: str) -> bool:
-    """Whether ``text`` can be the id of a report, and so the name of a file."""
+    """Whether ``text`` can be the id of a report, and so the name of a file and an argument of a command."""
     return NAME.fullmatch(f"{0:012d}-{text}.json") is not None
 
 

@@ -92,7 +92,7 @@ def test_another_report_under_the_same_id_is_refused(outbox: Outbox) -> None:
     assert json.loads(dict(outbox.drain())["a"])["created"] == "first"
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "x" * 65, "é", "a\n", ".", "\x00"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a b", "x" * 65, "é", "a\n", ".", "-h", "--json", "\x00"])
 def test_an_id_that_is_no_name_for_a_file_is_refused(outbox: Outbox, name: str) -> None:
     """Before anything is written."""
     with pytest.raises(OutboxError, match="expected a report with an id") as caught:

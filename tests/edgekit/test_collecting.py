@@ -194,6 +194,26 @@ def test_rubbish_in_an_outbox_stands_in_nobody_s_way(store: RunStore) -> None:
     assert device.transport.commands[1] == ("outbox", "ack", "good")  # type: ignore[attr-defined]
 
 
+def test_a_device_that_never_ends_is_left(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After more reports than an outbox holds; ids that are options of a command are never sent as such."""
+    monkeypatch.setattr("edgekit.collecting.MOST_COLLECTED", 6)
+    numbers = iter(range(1000))
+
+    def answer(arguments: Sequence[str]) -> Completed:
+        reports = [BenchmarkReport(id=f"r{next(numbers)}", run=store.run_id()) for _ in range(2)]
+        hostile = BenchmarkReport(id="--help", run=store.run_id())
+        lines = [report.to_json() for report in (*reports, hostile)]
+        return Completed(0, "\n".join(lines) if arguments[1] == "drain" else "")
+
+    device = fake(answer)
+    landed = collect_from(device)
+
+    assert len(landed.landings) < 12
+    acknowledged = [command for command in device.transport.commands if command[1] == "ack"]  # type: ignore[attr-defined]
+    assert len(acknowledged) == 3
+    assert not [text for command in acknowledged for text in command if text.startswith("-")]
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
