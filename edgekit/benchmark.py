@@ -27,7 +27,7 @@ from .records import Parity, Variant
 from .results import Results
 from .store import RunStore
 from .subject import open_subject
-from .tuning import BUDGET_S, as_tuned, tune_variants, tuned_facts, tuned_requests
+from .tuning import tune_variants, tuned_request, tuned_requests
 
 __all__ = ["bench", "bench_run", "outputs_parity"]
 
@@ -94,24 +94,16 @@ def bench(
             stack.enter_context(subject.locked())
             known = subject.variants(variants)
             split = None if data is None else load_test(data, common_size(known), data_folder)[0]
-            tuned = tune_variants(subject, known, opened, request, progress=progress) if tune else Results({})
-            known = subject.variants(variants)
-            alike = [(known, request)] if asked else tuned_requests(known, opened.name, request, progress)
-            found = [
-                bench_run(
-                    subject, group, opened, own, split=split, separately=separately, progress=progress, tuned=tuned
-                )
-                for group, own in alike
-            ]
-            return _in_order(known, found).or_raise()
+            how: dict[str, Any] = {"split": split, "separately": separately, "progress": progress}
+            if asked:
+                return bench_run(subject, known, opened, request, **how).or_raise()
+            return _bench_as_tuned(subject, known, opened, request, tune=tune, **how).or_raise()
         if variants:
             raise UsageError("--variant chooses among the variants of a run folder, got a single model")
         (progress or Silent()).step(f"measuring {subject.name} on {opened.name}")
         trials = TuningFacts()
         if tune:
-            best = opened.tune(subject, budget_s=BUDGET_S, deadline_s=deadline_s)
-            trials = best.tuning
-            request = as_tuned(request, tuned_facts(best))
+            request, trials = tuned_request(subject, opened, request)
         report = replace(_bench_one(subject, opened, request, data, data_folder), tuning=trials)
         acknowledge_measured(opened, [report], progress)
         return Results({subject.stem: report})
@@ -176,6 +168,28 @@ def bench_run(
     acknowledge_measured(device, measured, shown)
     shown.update(len(variants), len(variants))
     return Results({variant.name: done[variant.name] for variant in variants if variant.name in done}, failures)
+
+
+def _bench_as_tuned(
+    store: RunStore,
+    variants: Sequence[Variant],
+    device: Device,
+    request: BenchRequest,
+    *,
+    tune: bool,
+    progress: Progress | None,
+    **how: Any,
+) -> Results[BenchmarkReport]:
+    """Measure each variant the way it was tuned on ``device``, those that run alike in one session; ``tune`` them first."""
+    tuned = None
+    if tune:
+        tuned = tune_variants(store, variants, device, request, progress=progress)
+        variants = store.variants(variant.name for variant in variants)
+    found = [
+        bench_run(store, group, device, own, progress=progress, tuned=tuned, **how)
+        for group, own in tuned_requests(variants, device.name, request, progress)
+    ]
+    return _in_order(variants, found)
 
 
 def _in_order(variants: Sequence[Variant], found: Sequence[Results[BenchmarkReport]]) -> Results[BenchmarkReport]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit_device import BenchmarkReport
+from edgekit_device.report import TuningFacts
 
 from .devices import BenchRequest, Device
 from .errors import EdgekitError, StoreError
@@ -18,7 +19,7 @@ from .results import Results
 from .run_with import kept_way
 from .store import RunStore
 
-__all__ = ["BUDGET_S", "as_tuned", "tune_variants", "tuned_facts", "tuned_requests"]
+__all__ = ["BUDGET_S", "tune_variants", "tuned_facts", "tuned_request", "tuned_requests"]
 
 BUDGET_S = 8.0
 
@@ -71,9 +72,10 @@ def tuned_facts(report: BenchmarkReport) -> dict[str, Any]:
     }
 
 
-def as_tuned(request: BenchRequest, facts: Mapping[str, Any]) -> BenchRequest:
-    """``request`` with the threads, runtime and delegate of ``facts``."""
-    return replace(request, runtime=facts["runtime"], delegate=facts["delegate"], threads=facts["threads"])
+def tuned_request(model: Path, device: Device, request: BenchRequest) -> tuple[BenchRequest, TuningFacts]:
+    """Tune one .tflite: ``request`` with the best way, and what was tried. Raises what ``Device.tune`` raises."""
+    report = device.tune(model, budget_s=BUDGET_S, deadline_s=request.deadline_s)
+    return _as_tuned(request, tuned_facts(report)), report.tuning
 
 
 def tuned_requests(
@@ -89,7 +91,12 @@ def tuned_requests(
         facts = kept_way(variant.run_with, device)
         own = request
         if facts is not None:
-            own = as_tuned(request, facts)
+            own = _as_tuned(request, facts)
             (progress or Silent()).note(f"{variant.name}: as tuned on {device}, {way_text(facts)}")
         groups.setdefault(own, []).append(variant)
     return [(group, own) for own, group in groups.items()]
+
+
+def _as_tuned(request: BenchRequest, facts: Mapping[str, Any]) -> BenchRequest:
+    """``request`` with the threads, runtime and delegate of ``facts``."""
+    return replace(request, runtime=facts["runtime"], delegate=facts["delegate"], threads=facts["threads"])

@@ -77,7 +77,7 @@ class _Trial:
 
     def facts(self) -> TuningTrial:
         """As the report holds it."""
-        median = None if self.median_ns == float("inf") else round(self.median_ns / 1e6, 6)
+        median = None if self.error else round(self.median_ns / 1e6, 6)
         delegate = self.ran.delegate or self.way.delegate
         return TuningTrial(self.way.runtime, self.ran.version, delegate, self.way.threads, median, self.error)
 
@@ -109,20 +109,15 @@ def tune(
         )
     content, name = read_model(model)
     until = time.monotonic() + budget_s
-    trials: list[_Trial] = []
-    for way in ways_to_run(content, name, runtime, delegate, most_threads):
-        if not _is_known(way, trials):
-            trials.append(_Trial(way))
-            works = any(not trial.error for trial in trials[:-1])
-            _screen(trials[-1], content, name, until - budget_s / 4 if works else None, clock)
+    trials = _screened(
+        ways_to_run(content, name, runtime, delegate, most_threads), content, name, until - budget_s / 4, clock
+    )
     working = [trial for trial in trials if not trial.error]
     if not working:
         raise DeviceRuntimeError(f"no way to run {name} works here: {trials[0].error}")
     _play_finals(_nearest(working), content, name, max(1.0, until - time.monotonic()), clock)
     best = _best(working)
-    listed = sorted(
-        working + [trial for trial in trials if trial.error], key=lambda trial: (trial is not best, trial.median_ns)
-    )
+    listed = sorted(trials, key=lambda trial: (trial is not best, trial.error != "", trial.median_ns))
     return _named(best), TuningFacts(tuple(trial.facts() for trial in listed))
 
 
@@ -145,17 +140,29 @@ def ways_to_run(
     return [Way(r, d, t) for d in delegates for r in runtimes or [load_runtime("auto").name] for t in threads]
 
 
+def _screened(ways: Sequence[Way], content: bytes, name: str, until: float, clock: Callable[[], int]) -> list[_Trial]:
+    """Each way run for a moment; once one works, nothing is tried after ``until``."""
+    trials: list[_Trial] = []
+    for way in ways:
+        if _is_known(way, trials):
+            continue
+        trial = _Trial(way)
+        if time.monotonic() >= until and any(not done.error for done in trials):
+            trial.error = "not tried: the time was spent"  # what is left is for the finals
+        else:
+            _screen(trial, content, name, clock)
+        trials.append(trial)
+    return trials
+
+
 def _is_known(way: Way, trials: Sequence[_Trial]) -> bool:
     """Whether this is a way that was tried under another name: where a runtime applies nothing by itself, ``none``."""
     plain = {trial.way.runtime for trial in trials if trial.way.delegate == "auto" and trial.ran.delegate == "none"}
     return way.delegate == "none" and way.runtime in plain
 
 
-def _screen(trial: _Trial, content: bytes, name: str, until: Optional[float], clock: Callable[[], int]) -> None:
-    """Run it for a moment, alone in a process of its own; after ``until`` it is not tried."""
-    if until is not None and time.monotonic() >= until:
-        trial.error = "not tried: the time was spent"
-        return
+def _screen(trial: _Trial, content: bytes, name: str, clock: Callable[[], int]) -> None:
+    """Run it for a moment, alone in a process of its own."""
     worker = _worker(trial.way, content, name, clock)
     try:
         answer = worker.ask("screen")

@@ -170,6 +170,25 @@ def test_a_crash_and_a_hang_cost_their_own_trial(tmp_path: Path, monkeypatch: py
     assert "hangs while loading it" in facts.trials[2].error
 
 
+def test_who_crashes_in_the_finals_is_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With why, and without a figure."""
+
+    def fail(finalists: list[module._Trial], *_: object) -> None:
+        finalists[0].error = "it crashed"
+
+    monkeypatch.setattr(module, "_play_finals", fail)
+    ways = [Way("litert", "auto", 1), Way("litert", "auto", 2)]
+    monkeypatch.setattr(module, "ways_to_run", lambda *_: ways)
+    monkeypatch.setattr(module, "_nearest", lambda working: working)
+    best, facts = tune(dense_model(), budget_s=BUDGET_S)
+
+    assert best.threads == 2
+    assert [(t.threads, t.error, t.median_ms is None) for t in facts.trials] == [
+        (2, "", False),
+        (1, "it crashed", True),
+    ]
+
+
 def test_an_edge_tpu_is_tuned_to_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiled model runs on the (stub) delegate."""
     monkeypatch.setenv("EDGEKIT_EDGETPU_LIBRARY", str(compile_stub(tmp_path)))
