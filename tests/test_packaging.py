@@ -41,6 +41,7 @@ def test_the_host_wheel_holds_both_packages_and_their_data(wheels: dict[str, Pat
     assert {
         "edgekit/recipes/int8.toml",
         "edgekit/render/report.html.j2",
+        "edgekit/devices/find_pythons.sh",
         "edgekit/py.typed",
         "edgekit_converters/py.typed",
         "edgekit_converters/quantize.py",

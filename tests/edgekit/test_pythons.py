@@ -94,12 +94,22 @@ def test_a_named_python_that_is_not_there_is_told(board: ThisMachine) -> None:
         find_pythons(board, "/nowhere/python\x1b[31m")
 
 
-def test_a_python_that_hangs_or_fails_is_passed_over(board: ThisMachine) -> None:
+def test_a_python_that_fails_is_passed_over(board: ThisMachine) -> None:
     """One that works further down the list is found."""
     _put(board, "python3", "echo rubbish; exit 3")
     (Path(board.path) / "python3.12").symlink_to(sys.executable)
 
     assert len(find_pythons(board).pythons) == 1
+
+
+def test_a_python_that_hangs_is_told(board: ThisMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board whose disk is dying, for one."""
+    (Path(board.path) / "sleep").symlink_to("/bin/sleep")
+    _put(board, "python3", "exec sleep 60")
+    monkeypatch.setattr("edgekit.devices.pythons.DEADLINE_S", 0.5)
+
+    with pytest.raises(DeviceError, match=r"did not say which Python it has within 0\.5 s"):
+        find_pythons(board)
 
 
 def test_what_is_no_linux_is_told(board: ThisMachine) -> None:

@@ -215,9 +215,10 @@ def test_wheels_are_fetched_when_those_of_the_board_are_damaged(
     assert _works(ready)
 
 
-def test_an_environment_that_does_not_run_any_more_is_made_anew(ready: ThisMachine, wheels: Path) -> None:
-    """The system's Python went away, for one."""
-    next((ready.home / HOME).rglob("edgekit_device/__main__.py")).write_text("raise SystemExit(9)")
+@pytest.mark.parametrize("broken", ["lib/python3*/site-packages/edgekit_device/__main__.py", "bin/python"])
+def test_an_environment_that_does_not_run_any_more_is_made_anew(ready: ThisMachine, wheels: Path, broken: str) -> None:
+    """A file was lost, or the Python it was made with went away."""
+    next((ready.home / HOME / "env").resolve().glob(broken)).unlink()
 
     record = set_up(ready, HOME, wheels=wheels)
 
@@ -414,8 +415,9 @@ def test_a_wheel_that_arrives_changed_is_refused_and_nothing_is_left(board: This
         ({"../../../evil.py": b"1"}, None, r"the unsafe name \.\./\.\./\.\./evil\.py"),
         ({"/tmp/evil.py": b"1"}, None, "the unsafe name /tmp/evil.py"),
         ({"a.py": b"1"}, ("b.py", b"1"), "b.py is not as its RECORD says"),
+        ({"a-1.dist-info/RECORD": b""}, None, "expected one RECORD in it, got 2"),
     ],
-    ids=["changed", "parent", "absolute", "unknown"],
+    ids=["changed", "parent", "absolute", "unknown", "two records"],
 )
 def test_a_wheel_that_is_not_what_it_says_is_refused(
     board: ThisMachine,
@@ -690,6 +692,18 @@ def test_whatever_a_board_answers_becomes_a_message(
         set_up(Answering(board, answer, action), HOME, wheels=wheels)
 
     assert str(caught.value).isprintable()
+
+
+def test_a_board_that_does_not_answer_in_time_is_told(board: ThisMachine, wheels: Path) -> None:
+    """With the step it hangs in."""
+
+    class Hanging(Answering):
+        def execute(self, command: Any, **options: Any) -> Completed:
+            done = super().execute(command, **options)
+            return replace(done, timed_out=True) if done.stdout == self.answer else done
+
+    with pytest.raises(DeviceError, match="the setup's look did not end within 120 s"):
+        set_up(Hanging(board, "nothing", "look"), HOME, wheels=wheels)
 
 
 def test_a_runtime_that_does_not_run_there_is_told_and_not_put_in_place(

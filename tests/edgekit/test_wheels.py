@@ -250,6 +250,34 @@ def test_a_host_without_pip_is_told_how_to_get_it(
         fetch_wheels(choose_wheels(target), target)
 
 
+def test_a_cache_that_cannot_be_written_is_told(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what moves it."""
+    monkeypatch.setenv("EDGEKIT_HOME", "/dev/null/here")
+
+    with pytest.raises(DeviceError, match=r"cannot keep wheels in /dev/null/here.*Name another place: EDGEKIT_HOME"):
+        fetch_wheels(choose_wheels(target), target)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_download_that_takes_too_long_is_ended(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror that says nothing holds nobody up for ever."""
+    monkeypatch.setattr("edgekit.devices.wheels.DEADLINE_S", 0.01)
+
+    with pytest.raises(DeviceError, match=r"pip did not fetch the board's wheels within 0\.01 s"):
+        fetch_wheels(choose_wheels(target), target)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_download_that_brings_nothing_is_told(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should pip ever think another wheel fits than we do."""
+    monkeypatch.setattr("edgekit.devices.wheels._run_pip", lambda command, offline: None)
+
+    with pytest.raises(
+        DeviceError, match=r"pip fetched no wheel of ai-edge-litert==2\.3\.0 for Python 3\.11 on aarch64"
+    ):
+        fetch_wheels(choose_wheels(target), target)
+
+
 def test_a_wheel_that_was_cut_off_is_found_before_it_is_sent(folder: Path, target: Target) -> None:
     """Half a wheel is no ZIP file."""
     numpy = next(folder.glob("numpy-*"))

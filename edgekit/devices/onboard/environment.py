@@ -132,7 +132,7 @@ def _checked_record(archive: zipfile.ZipFile, wheel: str) -> dict[str, str]:
     names = {entry for entry in archive.namelist() if not entry.endswith("/")}
     records = [entry for entry in names if entry.endswith(".dist-info/RECORD") and entry.count("/") == 1]
     if len(records) != 1:
-        raise SetupFailed("damaged", wheel=wheel, why="it has no RECORD")
+        raise SetupFailed("damaged", wheel=wheel, why=f"expected one RECORD in it, got {len(records)}")
     rows = [row for row in csv.reader(archive.read(records[0]).decode().splitlines()) if len(row) == 3]
     hashes = {row[0]: row[1] for row in rows}
     unknown = [entry for entry in names if entry not in records and not hashes.get(entry, "").startswith("sha256=")]
