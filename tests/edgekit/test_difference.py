@@ -234,8 +234,11 @@ def test_too_few_rounds_fall_back_to_the_samples() -> None:
     assert (found.verdict, found.paired, found.blocks) == (NO_DIFFERENCE, False, 9)
 
 
-def test_rounds_that_took_no_time_are_no_rounds() -> None:
-    """Foreign numbers: zero and negative medians are left out, not divided by."""
-    found = difference(report([0.0] * 20, "s"), report([1.0] * 20, "s"))
+@pytest.mark.parametrize("duration", [0.0, -1.0, 5e-324, 1e308])
+def test_rounds_that_nothing_can_take_are_no_rounds(duration: float) -> None:
+    """Foreign numbers are left out, not divided by; the samples neither."""
+    samples = LatencyFacts(20, median_ms=1.0, samples_ms=(duration,) * 20)
+    found = difference(report([duration] * 20, "s", latency=samples), report([1.0] * 20, "s"))
 
     assert found.verdict == NOT_COMPARABLE
+    assert difference(report([1e-6] * 20, "s"), report([1e9] * 20, "s")).verdict == SLOWER
