@@ -10,6 +10,7 @@ from typing import Any
 from edgekit_device import BenchmarkReport
 from edgekit_device.report import TuningFacts
 
+from .collecting import acknowledge_measured
 from .devices import BenchRequest, Device
 from .errors import EdgekitError, StoreError
 from .progress import Progress, Silent
@@ -17,7 +18,7 @@ from .records import Variant
 from .render.run_with import way_text
 from .results import Results
 from .run_with import kept_way
-from .store import RunStore
+from .store import RunStore, now
 
 __all__ = ["BUDGET_S", "tune_variants", "tuned_facts", "tuned_request", "tuned_requests"]
 
@@ -36,7 +37,7 @@ def tune_variants(
     """Let ``device`` try runtimes, delegates and threads for each of ``variants`` of a run whose lock is held.
 
     The best is kept in the variant's record under the device's name (``Variant.run_with``). The reports were measured with
-    it and list every trial; they are not kept here: a benchmark that follows measures all variants alike. A variant that
+    it and list every trial; they go into the history alone: a benchmark that follows measures all variants alike. A variant that
     fails is in ``failures`` and said; its error is raised when all fail.
     """
     shown = progress or Silent()
@@ -46,8 +47,10 @@ def tune_variants(
         shown.step(f"tuning {variant.name} on {device.name}")
         shown.update(number, len(variants))
         try:
-            report = device.tune(Path(variant.path), budget_s=budget_s, deadline_s=request.deadline_s)
+            belongs = ("--run", store.run_id(), "--variant", variant.name)
+            report = device.tune(Path(variant.path), budget_s=budget_s, deadline_s=request.deadline_s, options=belongs)
             store.save_run_with(variant.name, device.name, tuned_facts(report))
+            store.keep_report(variant.name, report, now())
             done[variant.name] = report
         except StoreError:
             raise
@@ -55,6 +58,7 @@ def tune_variants(
             failures[variant.name] = error
             shown.note(f"{variant.name}: not tuned ({error})")
     shown.update(len(variants), len(variants))
+    acknowledge_measured(device, done.values(), shown)
     return Results(done, failures).or_raise()
 
 
@@ -75,6 +79,7 @@ def tuned_facts(report: BenchmarkReport) -> dict[str, Any]:
 def tuned_request(model: Path, device: Device, request: BenchRequest) -> tuple[BenchRequest, TuningFacts]:
     """Tune one .tflite: ``request`` with the best way, and what was tried. Raises what ``Device.tune`` raises."""
     report = device.tune(model, budget_s=BUDGET_S, deadline_s=request.deadline_s)
+    acknowledge_measured(device, [report])
     return _as_tuned(request, tuned_facts(report)), report.tuning
 
 

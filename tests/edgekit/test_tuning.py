@@ -43,7 +43,9 @@ TRIALS = (TuningTrial("litert", "2.3.0", "xnnpack", 4, 3.9), TuningTrial("tflite
 
 
 def _answer(arguments: Sequence[str], _: Path) -> Completed:
-    """A device that tunes, and refuses int8."""
+    """A device that tunes, refuses int8, and keeps nothing."""
+    if arguments[0] == "outbox":
+        return Completed(2, "", "edgekit-device: error: this machine keeps no reports\n")
     path = Path(arguments[1])
     if path.name == "int8.tflite":
         return Completed(2, "", "edgekit-device: error: no way to run it works here\n")
@@ -75,6 +77,8 @@ def test_a_variant_is_tuned_on_the_real_local_device(run_folder: Path) -> None:
     assert kept["delegate"] == trials[0].delegate
     assert kept_way(after.run_with, "pi4") is None
     assert replace(after, run_with={}) == before
+    assert store.knows_report(found.by_variant["int8"].id)
+    assert store.report(after) is None  # a benchmark's report is shown, not the tuning's
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------
@@ -89,7 +93,8 @@ def test_the_best_is_kept_by_device_and_failures_are_told(run_folder: Path) -> N
         transport.name = name
         with Device(transport) as device:
             found = tune_variants(store, chosen, device, BenchRequest(), budget_s=7)
-        assert transport.commands[0][2:] == ("--json", "--budget", "7")
+        options = ("--json", "--budget", "7", "--run", store.run_id(), "--variant", "float32")
+        assert transport.commands[0][2:] == options
 
     assert set(found.by_variant) == {"float32"}
     assert isinstance(found.failures["int8"], UsageError)
@@ -273,6 +278,8 @@ def test_bench_tunes_keeps_and_measures_so_from_then_on(run_folder: Path) -> Non
         reports = bench(run_folder, device=device, variants=["float32", "int8"], tune=True)
     verbs = [command[0] for command in first.commands if command[0] != "outbox"]
 
+    acknowledged = [item for command in first.commands if command[:2] == ("outbox", "ack") for item in command]
+    assert "0tune4".ljust(32, "0") in acknowledged
     assert verbs[:2] == ["tune", "tune"]
     assert set(verbs[2:]) == {"bench"}
     assert {name: report.runtime.threads for name, report in reports.by_variant.items()} == {"float32": 4, "int8": 1}
