@@ -119,7 +119,11 @@ def _works(board: ThisMachine) -> bool:
 
 
 def test_a_fresh_board_gets_an_environment_that_runs(board: ThisMachine, wheels: Path) -> None:
-    """The host's own edgekit-device and a runtime, in one folder; the record says of what; nothing else is left."""
+    """The host's own edgekit-device and a runtime, in one folder; the record says of what; nothing is left of an earlier
+    attempt whose power was cut at once."""
+    (board.home / HOME).mkdir()
+    (board.home / HOME / "edgekit-device.json.part").touch()
+
     record = set_up(board, HOME, wheels=wheels)
 
     home = board.home / HOME
@@ -780,7 +784,7 @@ def test_the_text_sent_to_boards_runs_on_the_oldest_python(tflite_python: Path) 
 def test_a_board_is_set_up_from_the_real_index(
     board: ThisMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real wheels through real pip: LiteRT loads and says its version."""
+    """Real wheels through real pip: LiteRT loads and says its version; the folder is the user's alone."""
     monkeypatch.setenv("EDGEKIT_HOME", str(tmp_path / "ours"))
     monkeypatch.setattr(board_setup, "write_device_wheel", device_wheel.write_device_wheel)
     monkeypatch.setattr("edgekit.devices.setup_board.onboard_script", onboard_script)
@@ -790,4 +794,5 @@ def test_a_board_is_set_up_from_the_real_index(
 
     pinned = dict(item.split("==") for item in chosen.requirements)
     assert record.runtimes == {"litert": pinned["ai-edge-litert"]}
+    assert (board.home / HOME).stat().st_mode & 0o777 == 0o700
     assert _works(board)

@@ -53,7 +53,7 @@ def begin(task: Task) -> Task:
     state, entries = state_of(home)
     if state == "foreign":
         raise SetupFailed("foreign", home=home, entries=entries[:5])
-    os.makedirs(home, exist_ok=True)
+    os.makedirs(home, mode=0o700, exist_ok=True)
     if state == "vacant":
         write_json(os.path.join(home, MARKER), {"kind": KIND})
     take_lock(home, task)

@@ -60,7 +60,8 @@ def state_of(home: str) -> tuple[str, list[str]]:
     entries = sorted(os.listdir(home))
     if read_json(os.path.join(home, MARKER)).get("kind") == KIND:
         return "ours", entries
-    return ("foreign" if entries else "vacant"), entries
+    begun = [MARKER + ".part"]  # all that a setup had written when the power was cut
+    return ("vacant" if entries in ([], begun) else "foreign"), entries
 
 
 def remove_home(home: str) -> None:
