@@ -60,10 +60,10 @@ def gate_lines(gate: RegressionGate) -> Iterator[str]:
     """Each variant's outcome, and the verdict last."""
     from .gate_markdown import gate_headline
 
-    yield f"against {gate.baseline}:"
+    yield f"against {plain(gate.baseline, 400)}:"
     for line in gate.lines:
         yield f"{SIGNS[line.outcome]} {plain(line.variant):12} {plain(line.message, 1000)}"
-    yield f"{'✓' if gate.exit_code == 0 else '✗'} {gate_headline(gate)}"
+    yield f"{'✓' if gate.exit_code == 0 else '✗'} {plain(gate_headline(gate), 1000)}"
 
 
 def _interval(report: BenchmarkReport) -> str:
