@@ -14,7 +14,9 @@ from edgekit_converters.zoo import ARCHITECTURES
 from .comparison import Limits
 from .conversion import ConversionRequest
 from .data import Preprocessing, parse_size
-from .devices import DEVICES, BenchRequest
+from .devices import BenchRequest
+from .devices.opening import known_device
+from .devices.registry import LOCAL
 from .errors import UsageError, suggest
 from .recipe import find_recipes
 from .toml_file import read_toml
@@ -230,8 +232,8 @@ def _check(path: Path, config: RunConfig) -> None:
         raise UsageError(f"{path}: expected compare.max_drop for convert.search to keep, got none: add max_drop = 0.01")
     try:
         _ = config.preprocessing, config.compare.limits, config.bench.request, config.conversion
-        if config.bench.device not in DEVICES:
-            raise UsageError(f"unknown device {config.bench.device!r}{suggest(config.bench.device, DEVICES)}")
+        if config.bench.device != LOCAL:
+            known_device(config.bench.device)
     except UsageError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -83,25 +83,28 @@ class Registry:
 
     def saw(self, name: str) -> None:
         """Note that the device answered just now; a registry that cannot be written is no reason to stop a measurement."""
-        with contextlib.suppress(StoreError), self._changing() as known:
-            if name in known:
-                known[name] = replace(known[name], seen=now())
+        with contextlib.suppress(StoreError):
+            if name not in self.entries():
+                return
+            with self._changing() as known:
+                if name in known:
+                    known[name] = replace(known[name], seen=now())
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, DeviceEntry]]:
         """The devices, written back at the end if they changed, against every other edgekit that would do the same."""
         import fcntl
 
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = open(self.path.parent / ".devices.lock", "a", encoding="utf-8")  # noqa: SIM115 - held for the block
-        except OSError as error:
-            raise StoreError(
-                f"cannot write {self.path}: {error.strerror or error}. Name another place for edgekit's own files: "
-                "EDGEKIT_HOME"
-            ) from error
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                handle = stack.enter_context(open(self.path.parent / ".devices.lock", "a", encoding="utf-8"))
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot write {self.path}: {error.strerror or error}. Name another place for edgekit's own files: "
+                    "EDGEKIT_HOME"
+                ) from error
             known = self.entries()
             before = dict(known)
             yield known

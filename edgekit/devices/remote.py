@@ -36,7 +36,7 @@ exit 0
 RUN = """
 home=$1 work=$2 count=$3
 shift 3
-cd -- "$work" || exit 1
+mkdir -p -- "$work" && cd -- "$work" || exit 1
 while [ "$count" -gt 0 ]; do
     mv -f -- "$1" "$2" || exit 1
     shift 2

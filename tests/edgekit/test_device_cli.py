@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import fcntl
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from edgekit.cli.main import main
+from edgekit.config import load_config
 from edgekit.devices import Completed, checkup
 from edgekit.devices.checkup import check_device
 from edgekit.devices.registry import Registry
+from edgekit.errors import UsageError
 from edgekit.store import file_sha256
 from tests.conftest import Cli
 from tests.edgekit.sshd import SSHServer, free_port
+from tests.edgekit.test_ssh import until
 
 
 @pytest.fixture
@@ -76,6 +83,30 @@ def test_a_run_is_measured_with_its_data_on_a_board(
     assert not list((board.home / ".edgekit-device").glob("work/*"))
 
 
+def test_ctrl_c_leaves_nothing_on_the_board(at_board: SSHServer, float_model: Path) -> None:
+    """Neither a process nor a work folder."""
+    there = at_board.home / ".edgekit-device"
+    command = [sys.executable, "-m", "edgekit", "bench", str(float_model), "--device", "pi4", "--runs", "10000000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert until(lambda: measuring_in(there), 60)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+
+    assert process.returncode == 130
+    assert "interrupted" in said
+    assert until(lambda: not measuring_in(there))
+    assert not list(there.glob("work/*"))
+
+
+def measuring_in(there: Path) -> list[psutil.Process]:
+    """Processes at work in a board's work folders."""
+    found = psutil.process_iter(["cwd", "status"])
+    return [p for p in found if str(p.info["cwd"]).startswith(f"{there}/work/") and p.info["status"] != "zombie"]
+
+
 @pytest.mark.parametrize(
     "verb", [["bench", "MODEL", "--device"], ["device", "check"], ["device", "setup"], ["device", "collect"]]
 )
@@ -90,6 +121,16 @@ def test_a_board_that_is_off_is_told_within_seconds(
     assert code == 3
     assert time.monotonic() - started < 15
     assert "gone is not reached: 127.0.0.1 port" in capsys.readouterr().err
+
+
+def test_a_toml_may_name_a_board(home: Path, tmp_path: Path) -> None:
+    """One that was added; another is refused before anything is trained."""
+    path = tmp_path / "edgekit.toml"
+    path.write_text('[data]\nsource = "digits"\n[model]\narchitecture = "mlp"\n[bench]\ndevice = "pi4"\n')
+    with pytest.raises(UsageError, match=r"edgekit\.toml: unknown device 'pi4'.*edgekit device add"):
+        load_config(path)
+    Registry().add("pi4", "ssh://host")
+    assert load_config(path).bench.device == "pi4"
 
 
 @pytest.mark.parametrize("verb", ["show", "check", "setup", "remove", "collect"])

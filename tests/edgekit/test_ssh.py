@@ -221,6 +221,7 @@ def test_the_command_ends_with_us(sshd: SSHServer, there: Path, number: signal.S
     assert until(lambda: running_from(there) == [])
     assert until(lambda: not any(str(socket_folder) in " ".join(p.info["cmdline"] or []) for p in clients()))
     assert number == signal.SIGKILL or not socket_folder.exists()
+    shutil.rmtree(socket_folder, ignore_errors=True)
 
 
 def clients() -> list[psutil.Process]:
