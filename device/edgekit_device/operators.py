@@ -61,7 +61,8 @@ def graph_operators(runtime: Runtime, content: bytes) -> list[GraphOperator]:
         listed = interpreter._get_ops_details()
     except AttributeError:
         return []
-    names = {int(tensor["index"]): clean_text(tensor["name"]) for tensor in interpreter.get_tensor_details()}
+    # A tensor of merged operations is called by all of them, the one that makes it first.
+    names = {int(raw["index"]): clean_text(raw["name"].partition(";")[0]) for raw in interpreter.get_tensor_details()}
     found = []
     for operator in listed:
         outputs = [int(tensor) for tensor in operator["outputs"]]

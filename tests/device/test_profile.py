@@ -40,7 +40,7 @@ def _chain(side: int = 16, channels: int = 8) -> bytes:
         Tensor(
             "k1", "float32", (channels, 1, 1, channels), random.normal(size=(channels, 1, 1, channels)).astype("f4")
         ),
-        Tensor("last", "float32", image),
+        Tensor("last;merged", "float32", image),
     ]
     ops = [
         Op("CONV_2D", (0, 1, 2), (3,), options),
