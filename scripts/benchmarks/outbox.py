@@ -28,8 +28,6 @@ from edgekit_device.outbox import Outbox
 from edgekit_device.report import LatencyFacts
 from measuring import heading, row
 
-from edgekit.hub.storage import Storage
-
 WRITE = """
 import sys
 from pathlib import Path
@@ -153,6 +151,10 @@ def main() -> int:
 
 def run(folder: Path, reports: int, seed: int) -> dict[str, object]:
     """The whole drama; returns what was counted at the end."""
+    from edgekit.hub.storage import (
+        Storage,
+    )  # not at the top: the writer's child imports this file, and is to start fast
+
     started = time.monotonic()
     db, tally, home = f"sqlite:///{folder / 'hub.db'}", folder / "tally", folder / "board"
     with contextlib.closing(Storage(db)) as storage:
@@ -208,6 +210,8 @@ def write_all(home: Path, reports: int, draw: random.Random) -> int:
 
 def count(db: str, reports: int) -> dict[str, object]:
     """Hold what is at the hub against what was written."""
+    from edgekit.hub.storage import Storage
+
     expected = {report.id: json.loads(report.to_json()) for report in map(make_report, range(reports))}
     found: dict[str, int] = {}
     changed = after = 0
