@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -11,8 +13,18 @@ from edgekit_device.report import clean_text
 
 from ..errors import UsageError
 
-__all__ = ["EMULATED", "SSH", "Address", "EmulatedAddress", "SSHAddress", "is_address", "parse_address"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "EMULATED",
+    "SSH",
+    "Address",
+    "EmulatedAddress",
+    "SSHAddress",
+    "is_address",
+    "parse_address",
+]
 
+CONFIG_VARIABLE = "EDGEKIT_SSH_CONFIG"  # another config than ~/.ssh/config
 SSH = "ssh://"
 EMULATED = "emulated://"
 EXPECTED = (
@@ -40,9 +52,11 @@ class SSHAddress:
 
     @property
     def words(self) -> str:
-        """What a user types after ``ssh`` to reach the same place by hand."""
+        """What a user types after ``ssh`` (or ``ssh-copy-id``) to reach the same place by hand, by the same config."""
+        config = os.environ.get(CONFIG_VARIABLE)
+        other = f"-F {shlex.quote(config)} " if config else ""
         port = "" if self.port is None else f"-p {self.port} "
-        return port + (self.host if self.user is None else f"{self.user}@{self.host}")
+        return other + port + (self.host if self.user is None else f"{self.user}@{self.host}")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed|host key .* has just been revoked",
         "{host} shows another host key than the one you know it by: it was set up anew, or another machine answers in its "
-        "place. Only if you know why, forget the old key and look at the new one: ssh-keygen -R {known}; ssh {words}",
+        "place. Only if you know why, forget the old key and look at the new one: {forget}; ssh {words}",
     ),
     (
         r"UNPROTECTED PRIVATE KEY FILE[\s\S]*?Permissions \S+ for '([^'\n]*)'",
@@ -167,8 +167,8 @@ def _system(heard: str) -> str:
 
 def _explained(name: str, address: SSHAddress, words: str) -> str:
     port = "" if address.port in (None, 22) else f" port {address.port}"
-    known = address.host if address.port in (None, 22) else f"'[{address.host}]:{address.port}'"
-    facts = {"name": name, "host": address.host, "at": address.host + port, "words": address.words, "known": known}
+    facts = {"name": name, "host": address.host, "at": address.host + port, "words": address.words}
+    facts["forget"] = _forget_key(address, words)
     for pattern, message in _CAUSES:
         found = re.search(pattern, words)
         if found:
@@ -180,6 +180,15 @@ def _explained(name: str, address: SSHAddress, words: str) -> str:
         if tail
         else f"ssh gave no reason. Try: ssh -v {address.words}"
     )
+
+
+def _forget_key(address: SSHAddress, words: str) -> str:
+    """The line that forgets a host key: in the file that ssh names, where it names one."""
+    told = re.search(r"^\s*ssh-keygen -f .*$", words, re.MULTILINE)
+    if told:
+        return clean_text(told[0], CAP)
+    known = address.host if address.port in (None, 22) else f"'[{address.host}]:{address.port}'"
+    return f"ssh-keygen -R {known}"
 
 
 def _filled(message: str, facts: dict[str, str]) -> str:

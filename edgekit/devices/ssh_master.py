@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import DeviceError, UsageError
-from .address import SSHAddress
+from .address import CONFIG_VARIABLE, SSHAddress
 from .remote_scripts import bootstrap, hello_script, new_mark
 from .ssh_errors import connection_error, silence_error
 
-__all__ = ["CONFIG_VARIABLE", "Master"]
+__all__ = ["Master", "end_process"]
 
-CONFIG_VARIABLE = "EDGEKIT_SSH_CONFIG"
 CONNECT_S = 10  # to be answered by the host, and by its sshd
 LOGIN_S = 60.0  # in all: a jump host or two, and a login shell with much to do
 ALIVE_EVERY_S, ALIVE_TIMES = 5, 6  # a link that is dead for 30 s is noticed; one that is merely full is not
@@ -216,7 +215,7 @@ def _readable(config: str) -> str:
 def _socket_folder() -> Path:
     """A private folder with a path short enough for a socket in it, wherever TMPDIR is."""
     for parent in (tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp"):  # noqa: S108 - mkdtemp is 0700
-        if parent and len(os.fsencode(parent)) + len("/edgekit-12345678/s") <= SOCKET_PATH_LONGEST:
+        if parent and len(os.fsencode(parent)) + len("/edgekit-ssh-12345678/s") <= SOCKET_PATH_LONGEST:
             with contextlib.suppress(OSError):
-                return Path(tempfile.mkdtemp(prefix="edgekit-", dir=parent))
+                return Path(tempfile.mkdtemp(prefix="edgekit-ssh-", dir=parent))
     raise DeviceError("found no folder for ssh's socket: name one with a short path in TMPDIR, such as /tmp")

@@ -401,6 +401,11 @@ def refused(server: SSHServer, address: SSHAddress, monkeypatch: pytest.MonkeyPa
     return str(caught.value)
 
 
+def by_hand(server: SSHServer) -> str:
+    """What one would type after ssh."""
+    return f"-F {server.config} -p {server.port} {USER}@127.0.0.1"
+
+
 @pytest.fixture
 def own_sshd(tmp_path: Path) -> Iterator[SSHServer]:
     """A server whose keys a test may spoil."""
@@ -414,10 +419,7 @@ def test_an_unknown_host_key_is_never_accepted(own_sshd: SSHServer, monkeypatch:
     own_sshd.known_hosts.write_text("")
     said = refused(own_sshd, address_at(own_sshd.port), monkeypatch)
 
-    assert (
-        f"edgekit accepts none on its own. Look at it and say yes, once: ssh -p {own_sshd.port} {USER}@127.0.0.1"
-        in said
-    )
+    assert f"edgekit accepts none on its own. Look at it and say yes, once: ssh {by_hand(own_sshd)}" in said
     assert own_sshd.known_hosts.read_text() == ""
 
 
@@ -428,7 +430,7 @@ def test_another_host_key_is_a_warning(own_sshd: SSHServer, monkeypatch: pytest.
     said = refused(own_sshd, address_at(own_sshd.port), monkeypatch)
 
     assert "shows another host key than the one you know it by" in said
-    assert f"ssh-keygen -R '[127.0.0.1]:{own_sshd.port}'" in said
+    assert f'ssh-keygen -f "{own_sshd.known_hosts}" -R "[127.0.0.1]:{own_sshd.port}"; ssh {by_hand(own_sshd)}' in said
 
 
 def test_a_key_that_is_not_let_in(own_sshd: SSHServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -437,7 +439,7 @@ def test_a_key_that_is_not_let_in(own_sshd: SSHServer, monkeypatch: pytest.Monke
     said = refused(own_sshd, address_at(own_sshd.port), monkeypatch)
 
     assert "does not let you in" in said
-    assert f"ssh-copy-id -p {own_sshd.port} {USER}@127.0.0.1" in said
+    assert f"ssh-copy-id {by_hand(own_sshd)}" in said
 
 
 def test_a_key_that_others_can_read(own_sshd: SSHServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,13 @@ from edgekit.devices.address import SSHAddress
 from edgekit.devices.ssh_errors import _CAUSES, connection_error, copy_error, lost_error, silence_error, start_error
 from edgekit.errors import DeviceError
 
+
+@pytest.fixture(autouse=True)
+def no_other_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own config holds."""
+    monkeypatch.delenv("EDGEKIT_SSH_CONFIG", raising=False)
+
+
 ADDRESS = SSHAddress("pi.local", "pi", 2222)
 # Whole standard errors of OpenSSH 8.4 to 10.0, one for each kind; the kind each is to be told as.
 CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
