@@ -9,6 +9,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit_device.text import clean_text
+
 from ..errors import DeviceError
 from .connection import Connection
 from .registry import HOME_THERE
@@ -121,7 +123,7 @@ class RemoteTransport:
             raise DeviceError(f"{self.name} was never set up: there is no {home}/env on it. Run: {setup_line}")
         found = done.stdout.strip()
         if done.exit_code != 0 or not found.startswith("/"):
-            said = (done.stderr or done.stdout).strip()[-200:]
+            said = clean_text((done.stderr or done.stdout).strip()[-200:])
             raise DeviceError(
                 f"{self.name} has no place for the work to be done in {home}/work: {said or 'it did not say why'}"
             )

@@ -46,7 +46,7 @@ def send_file(master: Master, local: Path, remote: str) -> None:
     with source, _Talk(master, script, mark, f"{local.name} was copied there") as talk:
         answer = talk.line(patience_s) if resume else ["from", "0"]
         if answer[0] == "from":
-            source.seek(int(answer[1]))
+            source.seek(min(size, talk.number(answer)))
             talk.pour(source)
             answer = talk.line(patience_s)
         if answer[0] not in ("done", "have"):
@@ -64,9 +64,10 @@ def fetch_file(master: Master, remote: str, local: Path) -> None:
             raise DeviceError(f"{master.name} did not write {name}: {_WHY.get(answer[-1], 'it cannot be read there')}")
         try:
             with aside.open("xb") as file:
-                digest = talk.take(int(answer[1]), file)
-            answer = talk.line(STALL_S + int(answer[1]) / DIGEST_BYTES_PER_S)
-            if answer[0] != "sum" or answer[1] not in (digest, "unknown"):
+                size = talk.number(answer)
+                digest = talk.take(size, file)
+            answer = talk.line(STALL_S + size / DIGEST_BYTES_PER_S)
+            if answer not in (["sum", digest], ["sum", "unknown"]):
                 raise DeviceError(f"{name} arrived damaged from {master.name}, or changed on the way: try once more")
             os.replace(aside, local)
         except OSError as error:
@@ -131,6 +132,12 @@ class _Talk:
                 until = time.monotonic() + patience_s
         return words
 
+    def number(self, words: list[str]) -> int:
+        """The count in a line of the script."""
+        if len(words) != 2 or not (words[1].isascii() and words[1].isdecimal() and len(words[1]) <= 18):
+            raise DeviceError(f"{self._master.name} answered rubbish while {self._doing}: expected a count of bytes")
+        return int(words[1])
+
     def pour(self, source: IO[bytes]) -> None:
         """Give the rest of ``source``; stops when the script has something to say before its end."""
         until = time.monotonic() + STALL_S
@@ -172,7 +179,7 @@ class _Talk:
         return False
 
     def _grew(self, words: list[str]) -> bool:
-        before, self._arrived = self._arrived, max(self._arrived, int(words[1]))
+        before, self._arrived = self._arrived, max(self._arrived, self.number(words))
         return self._arrived > before
 
     def take(self, count: int, sink: IO[bytes]) -> str:
@@ -196,7 +203,7 @@ class _Talk:
         with selectors.DefaultSelector() as ready:
             ready.register(self._out, selectors.EVENT_READ)
             if not ready.select(timeout=patience_s):
-                raise self._lost(f"it said nothing for {patience_s:.0f} s")
+                raise self._lost("it says nothing any more")
         piece = os.read(self._out.fileno(), BLOCK)
         if not piece:
             raise self._lost("")
@@ -208,7 +215,7 @@ class _Talk:
             ready.register(self._in, selectors.EVENT_WRITE)
             found = [key.fileobj for key, _ in ready.select(timeout=patience_s)]
         if not found:
-            raise self._lost(f"nothing moved for {STALL_S:.0f} s")
+            raise self._lost(f"nothing moved for {STALL_S:g} s")
         return self._out in found, self._in in found
 
     def _lost(self, why: str) -> DeviceError:

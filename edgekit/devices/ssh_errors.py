@@ -126,7 +126,7 @@ def copy_error(name: str, what: str, reason: Sequence[str], complaints: str) -> 
     heard = _last(complaints)
     if key == "full":
         return DeviceError(
-            f"cannot copy {what} to {name}: its disk is full ({details[0] if details else 'few'} KB free). Free some space "
+            f"cannot copy {what} to {name}: its disk is full ({clean_text(details[0], 20) if details else 'few'} KB free). Free some space "
             "there, and run the same command again",
             output=complaints,
         )

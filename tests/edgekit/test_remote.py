@@ -91,6 +91,16 @@ def test_a_board_that_was_never_set_up_is_left_alone(sshd: SSHServer, monkeypatc
     assert sorted(sshd.home.rglob("*")) == before
 
 
+def test_a_board_without_room_for_the_work_is_one_message(at_board: SSHServer) -> None:
+    """Here a file stands where the work folders go; it stays."""
+    work = at_board.home / ".edgekit-device" / "work"
+    work.write_bytes(b"mine")
+    with pytest.raises(DeviceError, match=r"pi4 has no place for the work to be done in \.edgekit-device/work: mkdir"):
+        RemoteTransport(connect(at_board))
+
+    assert work.read_bytes() == b"mine"
+
+
 def test_nothing_is_left_on_the_board(at_board: SSHServer, tmp_path: Path) -> None:
     """Not even the folder of work folders, when nobody else works there."""
     (tmp_path / "a").write_bytes(b"a")

@@ -732,3 +732,24 @@ def test_addresses_reach_the_same_server(sshd: SSHServer, monkeypatch: pytest.Mo
     with SSHConnection(address) as link:
         assert link.name == sshd.address
         assert link.home == str(sshd.home)
+
+
+@pytest.mark.parametrize(
+    "answer", ["from x", "from", "from -1", "from 9e9", "from " + "9" * 30, "at x", "size x", "sum", "\\377 \\033[2J"]
+)
+def test_a_board_that_answers_rubbish_is_one_message(
+    connection: SSHConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """It knows the mark, and says nonsense behind it."""
+    lie = f"printf '\\n%s {answer}\\n' \"$mark\"; cat >/dev/null &\n"
+    for name in ("send_script", "fetch_script"):
+        monkeypatch.setattr(ssh_copy, name, lambda mark, *_, **__: f"mark={mark}\n{lie}")
+    (tmp_path / "a").write_bytes(os.urandom(MEGABYTE))
+    with pytest.raises(DeviceError) as sent:
+        connection.send(tmp_path / "a", "a")
+    with pytest.raises(DeviceError) as fetched:
+        connection.fetch("a", tmp_path / "b")
+
+    assert str(sent.value).isprintable()
+    assert str(fetched.value).isprintable()
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
