@@ -125,9 +125,10 @@ def copy_error(name: str, what: str, reason: Sequence[str], complaints: str) -> 
     key, details = (reason[0] if reason else ""), list(reason[1:])
     heard = _last(complaints)
     if key == "full":
+        free = clean_text(details[0], 20) if details else "few"
         return DeviceError(
-            f"cannot copy {what} to {name}: its disk is full ({clean_text(details[0], 20) if details else 'few'} KB free). Free some space "
-            "there, and run the same command again",
+            f"cannot copy {what} to {name}: its disk is full ({free} KB free). Free some space there, and run the same command "
+            "again",
             output=complaints,
         )
     known = {
