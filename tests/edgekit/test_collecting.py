@@ -126,8 +126,12 @@ def test_a_bench_whose_host_died_is_not_lost(
     assert (lost.run, lost.variant) == (store.run_id(), "int8")
 
     with Device(RemoteTransport(machine)) as pi4:
-        reports = bench(store.folder, device=pi4, variants=["int8"], runs=3, warmup=0)
+        reports = bench(store.folder, device=pi4, variants=["int8", "float32"], runs=60, warmup=0)
     assert waiting(board) == []
+    assert {(report.run, report.variant) for report in reports} == {
+        (store.run_id(), "int8"),
+        (store.run_id(), "float32"),
+    }
     assert store.knows_report(lost.id)
     variant = store.variant("int8")
     assert variant is not None
