@@ -143,8 +143,9 @@ class AccuracyFacts:
 class ConditionsFacts:
     """The state of the board at one moment; None and empty where it does not tell.
 
-    ``frequency_mhz`` is the mean over the cores, ``frequency_max_mhz`` the highest any may run at,
-    ``throttling`` what holds now and ``throttled_before`` what happened since boot; ``busy_others`` is how many cores other processes kept busy, and ``others`` names the busiest.
+    ``frequency_mhz`` is the mean over the cores, ``frequency_max_mhz`` the highest any may run at, ``throttling`` what
+    holds now and ``throttled_before`` what happened since boot; ``busy_others`` is how many cores other processes kept
+    busy, and ``others`` names the busiest.
     """
 
     governor: str = ""
