@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from edgekit_device import BenchmarkReport
-from edgekit_device import errors as device_errors
 from edgekit_device.report import TuningFacts
-from edgekit_device.tasks import answers
 
 from .collecting import acknowledge_measured, collect_before_bench
 from .data import Preprocessing, Split, resize
 from .devices import BenchItem, BenchRequest, Device, open_device
-from .errors import DeviceError, EdgekitError, UsageError
+from .errors import EdgekitError, UsageError
 from .evaluation import common_size, load_test, noted_preprocessing, outputs_of
+from .parity import outputs_parity, read_outputs, with_first_difference
 from .progress import Progress, Silent
 from .records import Parity, Variant
 from .results import Results
@@ -29,7 +28,7 @@ from .store import RunStore
 from .subject import open_subject
 from .tuning import tune_variants, tuned_request, tuned_requests
 
-__all__ = ["bench", "bench_run", "outputs_parity"]
+__all__ = ["bench", "bench_run"]
 
 Array = npt.NDArray[Any]
 SAMPLES = "samples.npz"
@@ -204,22 +203,6 @@ def _said(group: Sequence[Variant]) -> str:
     return f"{names} in turns" if len(group) > 1 else names
 
 
-def outputs_parity(variant: Variant, host: Sequence[Array], device: Sequence[Array]) -> Parity:
-    """How close two sets of outputs of shape (N, …) are; raises DeviceError when their shapes differ."""
-    if [value.shape for value in host] != [value.shape for value in device]:
-        raise DeviceError(
-            f"expected outputs of shapes {[v.shape for v in host]} for {variant.name}, got {[v.shape for v in device]}"
-        )
-    pairs = list(zip(host, device, strict=True))
-    same = sum(int((a == b).sum()) for a, b in pairs) / sum(value.size for value in host)
-    worst = max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in pairs)
-    try:
-        same_answer = float((answers(host[0]) == answers(device[0])).mean())
-    except device_errors.DataError:
-        same_answer = None
-    return Parity(variant.name, len(host[0]), same, worst, same_answer, variant.sha256)
-
-
 def _asked(device: Device, request: BenchRequest, split: Split | None) -> dict[str, Any]:
     """What decides a report, apart from the model: a report that answers the same is not measured again."""
     data = None if split is None else split.sha256
@@ -240,9 +223,10 @@ def _measure(
             parity = None
             if split is not None and not isinstance(outcome, EdgekitError):
                 try:
-                    from_device = _read_outputs(variant.name, _outputs(folder, at))
+                    from_device = read_outputs(variant.name, _outputs(folder, at))
                     from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
                     parity = outputs_parity(variant, from_host, from_device)
+                    parity = with_first_difference(parity, device, variant, split, request)
                 except EdgekitError as error:
                     outcome = error
             yield variant, outcome, parity
@@ -265,14 +249,6 @@ def _items(group: Sequence[Variant], split: Split | None, folder: Path) -> list[
 
 def _outputs(folder: Path, at: int) -> Path:
     return folder / f"outputs-{at}.npz"
-
-
-def _read_outputs(name: str, path: Path) -> list[Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return [archive[f"output_{index}"] for index in range(len(archive.files))]
-    except Exception as error:  # numpy raises a dozen kinds for damaged files
-        raise DeviceError(f"the device's outputs for {name} cannot be read: {error}") from error
 
 
 def _write_samples(folder: Path, split: Split) -> Path:

@@ -50,7 +50,7 @@ def test_the_host_wheel_holds_both_packages_and_their_data(wheels: dict[str, Pat
 
 
 def test_the_device_wheel_is_small_and_alone(wheels: dict[str, Path]) -> None:
-    """Under 60 KB, pure Python, numpy its one dependency beside the runtime extras."""
+    """Under 200 KB, pure Python, numpy its one dependency beside the runtime extras."""
     wheel = wheels["edgekit_device"]
     with zipfile.ZipFile(wheel) as archive:
         metadata_name = next(name for name in archive.namelist() if name.endswith("METADATA"))
@@ -58,7 +58,7 @@ def test_the_device_wheel_is_small_and_alone(wheels: dict[str, Path]) -> None:
         tops = {name.split("/")[0] for name in archive.namelist()}
 
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert wheel.stat().st_size < 60_000
+    assert wheel.stat().st_size < 200_000
     assert wheel.name.endswith("-py3-none-any.whl")
     assert required == ["Requires-Dist: numpy>=1.23"]
     assert tops == {"edgekit_device", metadata_name.split("/")[0]}
