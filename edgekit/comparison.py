@@ -15,6 +15,7 @@ from edgekit_device.stats import median_interval
 from .candidate import EPSILON, Candidate, drop_against, is_as_fast, latency_difference
 from .errors import UsageError, suggest
 from .gains import counterpart, gains
+from .plausible import without_nonsense
 from .records import ComparedVariant, Comparison, Failure, Gate
 from .render import figures
 from .store import RunStore, now
@@ -88,6 +89,7 @@ def compare_candidates(
 ) -> Comparison:
     """The comparison of ``candidates``, of which there is at least one: the choice first, then by limits and latency."""
     bounds = limits or Limits()
+    candidates = [it if it.report is None else replace(it, report=without_nonsense(it.report)) for it in candidates]
     base = _baseline(candidates, baseline)
     failures = tuple(failure for item in candidates for failure in _failures(item, base, bounds))
     failing = {failure.variant for failure in failures}

@@ -10,6 +10,7 @@ from edgekit_device import BenchmarkReport
 
 from .comparable import are_paired, obstacles
 from .intervals import LEAST_BLOCKS, LEAST_ROUNDS, Interval, paired_ratio, unpaired_ratio, wander
+from .plausible import is_plausible
 from .render import figures
 
 __all__ = [
@@ -32,7 +33,6 @@ UNPAIRED_FLOOR = 0.03
 BLOCKS = 30
 # An interval whose ends differ by more than this says little.
 VAGUE = 1.25
-LEAST_MS, MOST_MS = 1e-6, 1e9
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,7 @@ def _ratio(before: BenchmarkReport, after: BenchmarkReport, paired: bool) -> Int
 
 def _rounds(report: BenchmarkReport) -> int:
     medians = report.session.block_medians_ms
-    return len(medians) if all(map(_is_plausible, medians)) else 0
-
-
-def _is_plausible(duration_ms: float) -> bool:
-    """Whether an inference can have taken so long: what a report says may be anything, and is divided by here."""
-    return LEAST_MS <= duration_ms <= MOST_MS
+    return len(medians) if all(map(is_plausible, medians)) else 0
 
 
 def _blocks(report: BenchmarkReport) -> tuple[float, ...]:
@@ -127,7 +122,7 @@ def _blocks(report: BenchmarkReport) -> tuple[float, ...]:
     if _rounds(report) >= LEAST_BLOCKS:
         return report.session.block_medians_ms
     samples = np.asarray(report.latency.samples_ms, np.float64)
-    if not samples.size or not all(map(_is_plausible, (samples.min(), samples.max()))):
+    if not samples.size or not all(map(is_plausible, (samples.min(), samples.max()))):
         return ()
     if report.latency.samples_kind != "all":
         shuffled = np.quantile(samples, (np.arange(BLOCKS) * 0.6180339887) % 1)

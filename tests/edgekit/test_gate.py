@@ -23,7 +23,6 @@ from edgekit_device.report import (
     SessionFacts,
 )
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgekit.baseline import Baseline, read_baseline
 from edgekit.cli.main import main
@@ -34,8 +33,8 @@ from edgekit.render.bench import bench_lines, gate_lines, session_lines
 from edgekit.render.gate_markdown import render_gate_markdown
 from edgekit.render.junit import render_junit
 from edgekit.store import file_sha256
+from tests.edgekit.any_reports import HOSTILE, REPORTS, TEXTS
 
-HOSTILE = '</testcase>\x00\x1b[31m|`<img src=x>`\ufffe\n[a](http://evil.example) & "q"'
 RUNTIME = RuntimeFacts("litert", "2.3", "xnnpack", 1)
 # By the schema that Jenkins' xUnit plugin holds JUnit files against (junit-4.xsd of dtkit): element to its attributes.
 JUNIT = {
@@ -280,43 +279,6 @@ def test_a_measurement_is_shown_with_its_interval_noise_and_conditions() -> None
     assert list(session_lines({})) == []
     emulated = replace(measured, board=replace(measured.board, emulator="qemu"), latency=LatencyFacts())
     assert next(bench_lines("int8", {"int8": emulated})) == "int8           emulated by qemu: no latency"
-
-
-NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-5, 2**70), st.just(1.0))
-TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["", "s", HOSTILE, "none"]))
-SERIES = st.one_of(st.lists(NUMBERS, max_size=25), st.lists(st.floats(0.5, 2.0), min_size=10, max_size=25))
-MOMENT = st.fixed_dictionaries(
-    {},
-    optional={
-        **dict.fromkeys(("governor", "throttling", "throttled_before"), TEXTS),
-        **dict.fromkeys(
-            ("frequency_mhz", "frequency_max_mhz", "temperature_c", "busy_others", "swap_used_mb"), NUMBERS
-        ),
-        "others": st.lists(TEXTS, max_size=3),
-    },
-)
-REPORTS = st.fixed_dictionaries(
-    {
-        "schema": st.just(1),
-        "latency": st.fixed_dictionaries(
-            {
-                "median_ms": NUMBERS,
-                "samples_ms": SERIES,
-                "samples_kind": st.sampled_from(["all", "sketch"]),
-                "count": NUMBERS,
-            }
-        ),
-        "session": st.fixed_dictionaries({"id": TEXTS, "block_medians_ms": SERIES, "noise_floor": NUMBERS}),
-    },
-    optional={
-        "runtime": st.fixed_dictionaries({"name": TEXTS, "delegate": TEXTS, "threads": NUMBERS}),
-        "board": st.fixed_dictionaries({"model": TEXTS, "id": TEXTS, "emulator": TEXTS, "cores": NUMBERS}),
-        "model": st.fixed_dictionaries({"size_bytes": NUMBERS}),
-        "before": MOMENT,
-        "after": MOMENT,
-        "notes": st.lists(TEXTS, max_size=2),
-    },
-)
 
 
 @settings(deadline=None, max_examples=60)
