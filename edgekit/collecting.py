@@ -11,6 +11,7 @@ from edgekit_device.report import clean_text
 
 from .devices import Device
 from .devices.local import ProcessTransport
+from .devices.remote import RemoteTransport
 from .devices.transport import Completed
 from .errors import DeviceError, EdgekitError
 from .inbox import Arrival, Landed, Landing, land
@@ -79,6 +80,8 @@ def collect_before_bench(device: Device, store: RunStore, progress: Progress | N
         return store.run_id()
     try:
         remember_run(store)
+        if isinstance(device.transport, RemoteTransport) and not device.transport.reports_wait:
+            return store.run_id()
         landed = collect_from(device, held=store)
         if landed.landings:
             shown.note(f"{len(landed.taken)} report(s) had waited on {device.name}, and are home now")

@@ -139,8 +139,23 @@ def caveats(candidates: Sequence[Candidate], base: Candidate, choice: Candidate 
         *_not_comparable(candidates, base, choice),
         *_unmeasured(candidates),
         *_uncertain(candidates, base),
+        *_parted(candidates),
         *nothing_gained(candidates, base),
     )
+
+
+def _parted(candidates: Sequence[Candidate]) -> Iterable[str]:
+    """Where a device answers something else than the host."""
+    for item in candidates:
+        parity = item.parity
+        if parity is None or parity.same_answer in (None, 1.0):
+            continue
+        found = parity.first_difference
+        where = "" if found is None else f"; they part at {figures.layer_difference(found)}"
+        yield (
+            f"{item.name}: the device gives another answer than the host for {figures.percent(1 - parity.same_answer)} of the "
+            f"samples{where}"
+        )
 
 
 def _mixed(candidates: Sequence[Candidate]) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""edgekit_device: run a .tflite model on a board and report what it cost. Importing this loads no TFLite runtime."""
+"""edgekit_device: run a .tflite model on a board and report what it cost. Importing this loads no runtime, nor numpy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .errors import (
     ReportError,
     RuntimeMissingError,
 )
-from .model import Model
-from .tensors import TensorSpec
 
 if TYPE_CHECKING:
     from .measurement import measure
+    from .model import Model
     from .report import BenchmarkReport
+    from .tensors import TensorSpec
 
 __version__ = "0.1.0"
 
@@ -44,14 +44,13 @@ __all__ = [
 ]
 
 
+_HOMES = {"BenchmarkReport": "report", "Model": "model", "TensorSpec": "tensors", "measure": "measurement"}
+
+
 def __getattr__(name: str) -> Any:
-    """What only a benchmark needs is imported when asked for: running a model stays cheap to start."""
-    if name == "BenchmarkReport":
-        from .report import BenchmarkReport
+    """What is large is imported when asked for: a command that only hands out reports does not wait for numpy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return BenchmarkReport
-    if name == "measure":
-        from .measurement import measure
-
-        return measure
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

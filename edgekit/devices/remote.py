@@ -24,23 +24,25 @@ SHORT_S = 60.0
 NO_SETUP = 90  # what OPEN ends with where there is no private environment
 
 PLACES = "PATH=$PATH:/usr/bin:/bin; "  # of the tools below, whatever a login leaves out
-# $1 home (relative to the user's), $2 work folder below it. Says the absolute home. A work folder that is older than a day
-# is of a host that was killed; so is what arrived of a file that nobody has asked for since.
+# $1 home (relative to the user's), $2 work folder below it. Says the absolute home, and whether reports wait. A work folder
+# that is older than a day is of a host that was killed; so is what arrived of a file that nobody has asked for since.
 OPEN = f"""
 [ -x "$1/env/bin/python" ] || exit {NO_SETUP}
 mkdir -p -- "$1/work/$2" "$1/work/incoming" && chmod 700 -- "$1/work" && cd -- "$1" && pwd -P || exit 1
 find work -mindepth 1 -maxdepth 1 ! -name incoming -mtime +0 -exec rm -rf -- {{}} + 2>/dev/null
 find work/incoming -mindepth 1 -mtime +0 -exec rm -f -- {{}} + 2>/dev/null
+for report in outbox/*.json outbox/rejected/*.json; do [ ! -e "$report" ] || {{ echo waiting; break; }}; done
 exit 0
 """
 # $1 home, $2 work folder (both absolute), $3 how many files arrived; then pairs of where and what name; then the command.
-# The files are renamed in the same round trip that runs the command. -I: no PYTHONPATH, nothing from the work folder.
+# The files are renamed in the same round trip that runs the command, or were by one whose answer was lost. -I: no
+# PYTHONPATH, nothing from the work folder.
 RUN = """
 home=$1 work=$2 count=$3
 shift 3
 mkdir -p -- "$work" && cd -- "$work" || exit 1
 while [ "$count" -gt 0 ]; do
-    mv -f -- "$1" "$2" || exit 1
+    [ ! -e "$1" ] && [ -e "$2" ] || mv -f -- "$1" "$2" || exit 1
     shift 2
     count=$((count - 1))
 done
@@ -56,13 +58,14 @@ class RemoteTransport:
     ``home`` is where ``edgekit device setup`` has put its things, relative to the user's home there. A file is sent to
     ``<home>/work/incoming`` under the name of its content, so that a copy that was interrupted goes on with the next
     command, and moves into this transport's own work folder. Raises DeviceError when the machine cannot be reached or
-    was never set up: then nothing is made there.
+    was never set up: then nothing is made there. ``reports_wait`` is whether its outbox held any when it was opened.
     """
 
     def __init__(self, connection: Connection, home: str = HOME_THERE, *, setup_line: str = "") -> None:
         self.connection, self.name = connection, connection.name
         self._arrived: list[tuple[str, str]] = []
         self._closed = False
+        self.reports_wait = False
         folder = secrets.token_hex(8)
         try:
             self._home = self._open(home, folder, setup_line or f"edgekit device setup {self.name}")
@@ -121,7 +124,8 @@ class RemoteTransport:
         done = self.connection.execute(["/bin/sh", "-c", PLACES + OPEN, "sh", home, folder], deadline_s=SHORT_S)
         if done.exit_code == NO_SETUP:
             raise DeviceError(f"{self.name} was never set up: there is no {home}/env on it. Run: {setup_line}")
-        found = done.stdout.strip()
+        found, _, waiting = done.stdout.strip().partition("\n")
+        self.reports_wait = waiting.strip() == "waiting"
         if done.exit_code != 0 or not found.startswith("/"):
             said = clean_text((done.stderr or done.stdout).strip()[-200:])
             raise DeviceError(

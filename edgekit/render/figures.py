@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..records import LayerDifference
 
 __all__ = [
     "MINUS",
@@ -19,6 +23,7 @@ __all__ = [
     "decibels",
     "difference",
     "latency_unit",
+    "layer_difference",
     "limit",
     "mebibytes",
     "megahertz",
@@ -234,3 +239,10 @@ def _is_round(value: float) -> bool:
 
 def _plain(value: float) -> str:
     return f"{round(value, 2):,.10g}".replace("-", MINUS)
+
+
+def layer_difference(found: LayerDifference) -> str:
+    """``conv_1 (operator 4, CONV_2D): 1 step, 0.12 % of its values``."""
+    where = found.layer or found.tensor or "a layer"
+    worst = difference(found.max_abs_diff) if found.steps is None else f"{found.steps:.3g} steps"
+    return f"{where} (operator {found.op}, {found.type}): {worst} at most, {percent(1 - found.identical)} of its values"

@@ -269,6 +269,16 @@ def _parity_facts(parity: Parity | None) -> Facts:
     yield "largest difference", figures.difference(parity.max_abs_diff)
     if parity.same_answer is not None:
         yield "same answer", figures.percent(parity.same_answer)
+    if len(parity.outputs) > 1:
+        for output in parity.outputs:
+            yield (
+                output.name,
+                f"{figures.percent(output.identical)} identical, {figures.difference(output.max_abs_diff)}",
+            )
+    if parity.first_difference is not None:
+        yield "first layer that differs", figures.layer_difference(parity.first_difference)
+    if parity.note:
+        yield "note", plain(parity.note)
 
 
 def _fingerprints(evaluation: Evaluation | None, reports: Sequence[BenchmarkReport]) -> Facts:

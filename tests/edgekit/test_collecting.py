@@ -17,8 +17,8 @@ from edgekit_device.report import LatencyFacts, ModelFacts
 
 from edgekit import bench, compare
 from edgekit.cli import main
-from edgekit.collecting import acknowledge, collect_from
-from edgekit.devices import Completed, Device, FakeTransport, LocalTransport, RemoteTransport
+from edgekit.collecting import acknowledge, collect_before_bench, collect_from
+from edgekit.devices import Completed, Device, FakeTransport, LocalTransport, RemoteTransport, open_device
 from edgekit.devices.registry import Registry
 from edgekit.errors import DeviceError
 from edgekit.hub import fetching
@@ -289,7 +289,7 @@ def ssh_board(sshd: SSHServer, device_python: Path) -> Iterator[Path]:
 def test_over_real_ssh_from_the_command_line(
     sshd: SSHServer, ssh_board: Path, store: RunStore, edgekit_cli: Cli
 ) -> None:
-    """A board by its name: measured there alone, collected, compared; then benched, and nothing is left waiting."""
+    """A board by its name: measured there alone and collected, measured alone again and brought home by the next bench."""
     environment = {**sshd.environment, "EDGEKIT_HOME": os.environ["EDGEKIT_HOME"]}
     Registry().add("pi4", sshd.address)
     measured = measured_on(ssh_board, store, "int8")
@@ -298,12 +298,34 @@ def test_over_real_ssh_from_the_command_line(
     found = [(item["report_id"], item["outcome"]) for item in json.loads(collected.stdout)["reports"]]
     assert found == [(measured, "shown")]
 
+    waited = measured_on(ssh_board, store, "int8")
     how = ("--device", "pi4", "--variant", "int8", "--runs", "3", "--json")
     done = edgekit_cli("bench", store.folder, *how, env=environment)
     assert done.returncode == 0, done.stderr
     assert waiting(ssh_board) == []
     benched = json.loads(done.stdout)["reports"][0]["id"]
-    assert {path.stem for path in (store.folder / "history").iterdir()} == {measured, benched}
+    assert {path.stem for path in (store.folder / "history").iterdir()} == {measured, waited, benched}
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_board_is_asked_for_reports_only_where_some_wait(
+    sshd: SSHServer, ssh_board: Path, store: RunStore, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """What it says when it is opened saves a round trip, and the start of a Python there."""
+    monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(sshd.config))
+    Registry().add("pi4", sshd.address, force=True)
+    if waits:
+        measured_on(ssh_board, store, "int8")
+    asked: list[str] = []
+    with open_device("pi4") as device:
+        run = device.transport.run
+        monkeypatch.setattr(
+            device.transport, "run", lambda arguments, **how: asked.append(arguments[1]) or run(arguments, **how)
+        )
+        collect_before_bench(device, store)
+
+    assert ("drain" in asked) is waits
+    assert waiting(ssh_board) == []
 
 
 # -- by way of a hub ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from edgekit.candidate import Candidate
 from edgekit.comparison import DEFAULT_DROP, Limits, compare_candidates
 from edgekit.errors import UsageError
-from edgekit.records import Comparison, Evaluation, Variant
+from edgekit.records import Comparison, Evaluation, LayerDifference, Parity, Variant
 
 RUNTIME = RuntimeFacts("litert", "2.3", "xnnpack", 1)
 
@@ -389,3 +389,16 @@ def test_the_order_of_the_variants_does_not_matter(seed: int) -> None:
     second = compare_candidates(items, baseline="v0")
 
     assert (first.choice, first.variants) == (second.choice, second.variants)
+
+
+def test_a_device_that_answers_otherwise_is_told_with_the_layer() -> None:
+    """A caveat names how many samples, and where the two part; equal answers need none."""
+    where = LayerDifference(4, "CONV_2D", "stem/conv", "t", 0.75, 0.1, 2.0)
+    parted = replace(candidate("int8"), parity=Parity("int8", 200, 0.9, 0.1, 0.985, first_difference=where))
+    same = replace(candidate("float16", size=900), parity=Parity("float16", 200, 0.9, 1e-7, 1.0))
+
+    told = [text for text in chosen(FLOAT, parted, same).caveats if "another answer" in text]
+    assert told == [
+        "int8: the device gives another answer than the host for 1.5 % of the samples; they part at stem/conv "
+        "(operator 4, CONV_2D): 2 steps at most, 25.0 % of its values"
+    ]

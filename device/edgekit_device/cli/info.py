@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from .._runtime import installed_runtimes, load_runtime
-from ..model import Model
 from .options import Verbs, add_json, add_runtime
 from .printing import print_json
 
@@ -53,6 +52,8 @@ def _model_rows(model: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _describe(arguments: argparse.Namespace) -> dict[str, Any]:
+    from ..model import Model
+
     with Model(
         arguments.model, threads=arguments.threads, runtime=arguments.runtime, delegate=arguments.delegate, probe=False
     ) as model:

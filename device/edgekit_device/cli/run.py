@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from ..errors import InputError
-from ..model import Model
 from .options import Verbs, add_json, add_runtime
 from .printing import number, print_json
 
@@ -30,6 +29,7 @@ def _run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from ..arrays import read_arrays
+    from ..model import Model
     from ..tensors import random_input
 
     with Model(
