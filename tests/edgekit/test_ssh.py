@@ -467,7 +467,7 @@ def test_an_unknown_host(own_sshd: SSHServer, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_host_that_takes_the_call_and_says_nothing(own_sshd: SSHServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within the time to connect."""
-    monkeypatch.setitem(ssh_master.OURS, "ConnectTimeout", "1")
+    monkeypatch.setitem(ssh_master.OURS, "ConnectTimeout", "3")
     line = Line(own_sshd.port)
     line.silent_after = 0
     with contextlib.closing(line):

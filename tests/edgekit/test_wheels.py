@@ -313,7 +313,7 @@ def test_a_numpy_from_piwheels_is_taken_from_the_folder(tmp_path: Path, numpy: s
     assert len(found) == 1 + taken
 
 
-@pytest.mark.skipif("EDGEKIT_INDEX_TESTS" not in os.environ, reason="asks the index: scripts/test-index")
+@pytest.mark.index
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.glibc in (BOOKWORM, BULLSEYE)], ids=str)
 @pytest.mark.parametrize("runtime", ["litert", "tflite", "both"])
 def test_the_index_has_every_wheel_of_the_table(target: Target, runtime: str, tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_the_index_has_every_wheel_of_the_table(target: Target, runtime: str, tm
     assert len(fetch_wheels(chosen, target, tmp_path)) == len(chosen.pinned(target))
 
 
-@pytest.mark.skipif("EDGEKIT_INDEX_TESTS" not in os.environ, reason="asks the index: scripts/test-index")
+@pytest.mark.index
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.architecture != "armv7l" and t.glibc == BOOKWORM], ids=str)
 @pytest.mark.parametrize("runtime", ["litert", "tflite", "both"])
 def test_the_pins_are_all_that_is_required(target: Target, runtime: str, tmp_path: Path) -> None:
