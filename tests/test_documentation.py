@@ -110,7 +110,7 @@ def test_the_commands_the_readme_names_exist(root: Path) -> None:
 
     code = "\n".join(_blocks(root, ""))
     verbs = set(re.findall(r"^edgekit (\w+)", code, re.MULTILINE))
-    scripts = set(re.findall(r"scripts/\w+", code))
+    scripts = set(re.findall(r"scripts/[\w-]+", code))
 
     assert verbs
     assert verbs <= set(VERBS)
