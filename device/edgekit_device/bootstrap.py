@@ -17,7 +17,7 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LEAST_BLOCKS", "Interval", "median_bounds", "noise_floor", "ratio_interval", "unpaired_ratio_interval"]
+__all__ = ["LEAST_BLOCKS", "Interval", "median_bounds", "noise_floor", "ratio_interval"]
 
 Array = npt.NDArray[Any]
 Interval = tuple[float, float]
@@ -60,23 +60,6 @@ def ratio_interval(
     logs = np.log(second / first)
     drawn = _drawn_medians(logs[:, None], np.random.default_rng(seed))
     return _exponents(_widened(float(np.median(logs)), drawn, pairs, confidence))
-
-
-def unpaired_ratio_interval(
-    a: Sequence[float], b: Sequence[float], *, confidence: float = 0.95, seed: int = 0
-) -> Optional[Interval]:
-    """As ``ratio_interval`` for block medians of two separate measurements: each is drawn by itself.
-
-    The series are as long as they are. None below 6 blocks in either, and where a duration is not above 0.
-    """
-    shorter = min(len(a), len(b))
-    if shorter < LEAST_BLOCKS or min(*a, *b) <= 0:
-        return None
-    rng = np.random.default_rng(seed)
-    logs = [np.log(np.asarray(series, np.float64)) for series in (a, b)]
-    first, second = (_drawn_medians(series[:, None], rng) for series in logs)
-    centre = float(np.median(logs[1]) - np.median(logs[0]))
-    return _exponents(_widened(centre, second - first, shorter, confidence))
 
 
 def noise_floor(block_medians: Sequence[float], *, seed: int = 0) -> Optional[float]:

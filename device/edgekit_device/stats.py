@@ -7,7 +7,7 @@ from typing import Optional
 
 import numpy as np
 
-from .bootstrap import median_bounds, noise_floor, ratio_interval, unpaired_ratio_interval
+from .bootstrap import median_bounds, noise_floor, ratio_interval
 from .report import SAMPLES_CAP, LatencyFacts
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "noise_floor",
     "ratio_interval",
     "summarize",
-    "unpaired_ratio_interval",
 ]
 
 

@@ -1,6 +1,6 @@
 """Devices: concrete machines a variant is measured on, behind one Transport contract."""
 
-from .device import DEVICES, Device, open_device
+from .device import Device, open_device
 from .fake import FakeTransport
 from .local import LocalTransport
 from .remote import RemoteTransport
@@ -9,7 +9,6 @@ from .ssh import SSHConnection
 from .transport import Completed, Transport
 
 __all__ = [
-    "DEVICES",
     "BenchItem",
     "BenchRequest",
     "Completed",

@@ -18,9 +18,8 @@ from .request import BenchItem, BenchRequest
 from .together import measure_together
 from .transport import OUTPUT_CAP_BYTES, Completed, Transport
 
-__all__ = ["DEVICES", "Device", "open_device"]
+__all__ = ["Device", "open_device"]
 
-DEVICES = ("local",)
 USAGE_EXIT = 2
 LINE_CAP = 400
 

@@ -12,7 +12,6 @@ from edgekit_device.bootstrap import (
     median_bounds,
     noise_floor,
     ratio_interval,
-    unpaired_ratio_interval,
 )
 
 Array = npt.NDArray[Any]
@@ -79,19 +78,6 @@ def test_a_ratio_in_turns_holds_the_true_one(rounds: int, rho: float, least: flo
     assert held / 150 >= least
 
 
-def test_separate_measurements_hold_the_true_ratio() -> None:
-    """Two series of different length, each with noise of its own."""
-    rng = np.random.default_rng(5)
-    held = 0
-    for trial in range(150):
-        a, b = (scale * np.exp(0.02 * ar1(rng, rounds, 0.3)) for scale, rounds in ((5.0, 20), (6.0, 35)))
-        bounds = unpaired_ratio_interval(a.tolist(), b.tolist(), seed=trial)
-        assert bounds is not None
-        held += bounds[0] <= 1.2 <= bounds[1]
-
-    assert held / 150 >= 0.897
-
-
 def test_a_series_against_itself_is_exactly_one() -> None:
     """No pair differs; and swapping two series gives the reciprocal bounds."""
     series = (1 + np.random.default_rng(0).random(30)).tolist()
@@ -126,8 +112,6 @@ def test_too_few_blocks_have_no_interval() -> None:
     assert ratio_interval([1.0] * 5, [1.0] * 9) is None
     assert ratio_interval([1.0] * 6, [2.0] * 9) == (2.0, 2.0)
     assert ratio_interval([0.0] * 6, [1.0] * 6) is None
-    assert unpaired_ratio_interval([1.0] * 5, [1.0] * 9) is None
-    assert unpaired_ratio_interval([1.0] * 6, [0.0] * 9) is None
     assert noise_floor([1.0] * 11) is None
 
 
