@@ -16,6 +16,7 @@ from .text import clean_text
 __all__ = ["Watch", "available_mb", "remarks"]
 
 MOST_NAMED = 3
+LEAST_TICKS = 20  # of 10 ms, as a rule: within fewer the kernel's accounting says nothing of how busy anybody was
 LEAST_SHARE = 0.05  # of a core: what keeps less busy is not named
 BUSY_OTHERS = 0.2
 SWAP_GREW_MB = 1.0
@@ -53,7 +54,7 @@ class Watch:
         self._last = _ticks(self._base)
 
     def look(self) -> ConditionsFacts:
-        """The conditions now; ``busy_others`` and ``others`` are since the last look."""
+        """The conditions now; ``busy_others`` and ``others`` are since the last look, and absent where that was just now."""
         before, self._last = self._last, _ticks(self._base)
         busy, names = self._others(before, self._last)
         now, since_boot = throttling(self._base)
@@ -76,7 +77,7 @@ class Watch:
 
     def _others(self, before: _Ticks, after: _Ticks) -> tuple[Optional[float], tuple[str, ...]]:
         elapsed = (after.at_s - before.at_s) * os.sysconf("SC_CLK_TCK")
-        if before.busy is None or after.busy is None or elapsed <= 0:
+        if before.busy is None or after.busy is None or elapsed < LEAST_TICKS:
             return None, ()
         mine = sum(self._own_ticks(ticks) * sign for ticks, sign in ((after, 1), (before, -1)))
         used = {

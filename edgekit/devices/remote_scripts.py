@@ -26,7 +26,9 @@ __all__ = ["bootstrap", "execute_script", "fetch_script", "hello_script", "new_m
 
 GRACE_S = 10  # the host ends a command at its deadline; the timer there is for a host that cannot
 
+# Relative paths start at the user's home, which is where a login begins unless something has set HOME to another place.
 _SAY = r"""
+[ -z "$HOME" ] || cd "$HOME" 2>/dev/null
 say() { printf '\n%s %s\n' "$mark" "$*"; }
 fail() { say failed "$1"; exit 0; }
 """

@@ -102,6 +102,20 @@ def test_others_are_counted_apart_from_ourselves(tree: Tree, monkeypatch: pytest
     assert found.others == ("chromium) [2J (x", "apt")
 
 
+@pytest.mark.parametrize(("seconds", "known"), [(0.1, False), (0.5, True)])
+def test_an_instant_says_nothing_of_how_busy_others_were(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, seconds: float, known: bool
+) -> None:
+    """Ten ticks may hold another core's whole turn: two cores would seem four."""
+    now = [100.0]
+    monkeypatch.setattr(conditions.time, "monotonic", lambda: now[0])
+    watch = Watch(tree({**BOARD, "proc/stat": "cpu 100 0 0 100 0 0 0 0 0 0\n"}))
+    now[0] += seconds
+    tree({"proc/stat": "cpu 140 0 0 100 0 0 0 0 0 0\n"})
+
+    assert (watch.look().busy_others is not None) is known
+
+
 @pytest.mark.parametrize("content", ["", "cpu\n", "cpu a b c d\n", "rubbish"])
 def test_a_stat_that_cannot_be_read_says_nothing(tree: Tree, content: str) -> None:
     """Neither does a process whose line is cut."""

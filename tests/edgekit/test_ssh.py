@@ -119,6 +119,25 @@ def test_a_relative_folder_starts_at_the_home(connection: SSHConnection, sshd: S
     assert connection.execute(["pwd"], deadline_s=30, folder=there.name).stdout == f"{there}\n"
 
 
+def test_home_is_what_the_session_says_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login that begins elsewhere than HOME says: commands and files go by HOME, as what Python finds there does."""
+    home = tmp_path / "home"
+    home.mkdir()
+    login = tmp_path / "login"
+    login.write_text(f'#!/bin/sh\nexport HOME={home}\ncd /\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    login.chmod(0o755)
+    (tmp_path / "sent").write_bytes(b"content")
+    with ssh_server(tmp_path / "sshd", extra=f"ForceCommand {login}") as server:
+        monkeypatch.setenv("EDGEKIT_SSH_CONFIG", str(server.config))
+        with SSHConnection(address_at(server.port)) as link:
+            link.send(tmp_path / "sent", "there/received")
+            link.fetch("there/received", tmp_path / "back")
+            listed = link.execute(["ls", "there"], deadline_s=30).stdout
+
+    assert (home / "there" / "received").read_bytes() == (tmp_path / "back").read_bytes() == b"content"
+    assert listed == "received\n"
+
+
 def test_a_folder_that_is_not_there_is_said(connection: SSHConnection) -> None:
     """The command is not run elsewhere instead."""
     with pytest.raises(DeviceError, match=r"pi4 cannot run true where it should: .*none"):
