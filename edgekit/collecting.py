@@ -12,7 +12,7 @@ from edgekit_device.report import clean_text
 from .devices import Device
 from .devices.local import ProcessTransport
 from .devices.remote import RemoteTransport
-from .devices.transport import Completed
+from .devices.transport import USAGE_EXIT, Completed
 from .errors import DeviceError, EdgekitError
 from .inbox import Arrival, Landed, Landing, land
 from .progress import Progress, Silent
@@ -26,7 +26,6 @@ PAGE_BYTES = 8 * 1024 * 1024  # well below what a transport takes as one answer
 MOST_COLLECTED = 2 * MOST_REPORTS  # more than an outbox holds: whoever goes on sending is no board of ours
 ACKNOWLEDGED_AT_ONCE = 500  # a command line of 17 KB, also where a shell on the way has its own limit
 LINE_CAP = 400
-USAGE_EXIT = 2
 
 
 def collect(name: str, *, run: str | os.PathLike[str] | None = None, deadline_s: float = DEADLINE_S) -> Landed:

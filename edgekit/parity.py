@@ -14,7 +14,7 @@ from edgekit_device import Model
 from edgekit_device import errors as device_errors
 from edgekit_device.arrays import write_npy, write_npz
 from edgekit_device.embedded import read_note
-from edgekit_device.tasks import answers, predict_all, preprocess
+from edgekit_device.tasks import answers, model_input, predict_all
 
 from .boundary import translated
 from .data import Preprocessing, Split, resize
@@ -104,9 +104,8 @@ def _prepared(variant: Variant, split: Split, content: bytes) -> dict[str, Array
     """A few samples as the model takes them: resized, scaled, floats where they stand for real values."""
     wanted = Preprocessing.from_dict(variant.preprocessing)
     few = split.take(range(min(LOOKED_AT, split.count)))
-    inputs = {name: preprocess(value, read_note(content)) for name, value in resize(few, wanted.size).inputs.items()}
-    small = (np.uint8, np.int8, np.uint16, np.int16, np.bool_)
-    return {name: value.astype(np.float32) if value.dtype in small else value for name, value in inputs.items()}
+    note = read_note(content)
+    return {name: model_input(value, note) for name, value in resize(few, wanted.size).inputs.items()}
 
 
 def _write_inputs(folder: Path, inputs: dict[str, Array]) -> Path:

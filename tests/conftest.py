@@ -38,6 +38,13 @@ def _nothing_of_the_user_s(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield
 
 
+def build_wheels(folder: Path, *sources: Path) -> None:
+    """The wheels of ``sources`` into ``folder``, as scripts/build makes them."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps"]
+    command += ["--build-constraint", str(ROOT / "constraints.txt"), "-w", str(folder)]
+    subprocess.run([*command, *map(str, sources)], check=True, capture_output=True)
+
+
 def _venv_python(name: str) -> Path:
     return ROOT / name / "bin" / "python"
 

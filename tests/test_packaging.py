@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import build_wheels
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -20,17 +22,7 @@ else:
 def wheels(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Both wheels, built as scripts/build builds them."""
     folder = tmp_path_factory.mktemp("wheels")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--build-constraint",
-        str(root / "constraints.txt"),
-    ]
-    subprocess.run([*command, "-w", str(folder), str(root), str(root / "device")], check=True, capture_output=True)
+    build_wheels(folder, root, root / "device")
     return {path.name.split("-")[0]: path for path in folder.glob("*.whl")}
 
 

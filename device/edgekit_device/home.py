@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Optional
 
-__all__ = ["HOME_VARIABLE", "device_home"]
+__all__ = ["FOLDER", "HOME_VARIABLE", "device_home"]
 
 HOME_VARIABLE = "EDGEKIT_DEVICE_HOME"
 FOLDER = ".edgekit-device"

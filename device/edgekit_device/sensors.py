@@ -18,6 +18,7 @@ __all__ = [
     "governor",
     "read_number",
     "read_text",
+    "throttle_names",
     "throttling",
 ]
 
@@ -69,11 +70,16 @@ def throttling(base: Path) -> tuple[str, str]:
     """
     bits = _firmware_bits(base)
     if bits is not None:
-        return _names(bits), _names(bits >> SINCE_BOOT)
+        return throttle_names(bits)
     cores = _numbered(base / "sys/devices/system/cpu", "cpu")
     counts = [read_number(core / "thermal_throttle/core_throttle_count") for core in cores]
     told = [int(count) for count in counts if count is not None]
     return "", "" if not told else f"throttled by heat {sum(told)} times" if sum(told) else "none"
+
+
+def throttle_names(bits: int) -> tuple[str, str]:
+    """What a firmware's get_throttled word says of now and of the time since boot; ``none`` for nothing."""
+    return _names(bits), _names(bits >> SINCE_BOOT)
 
 
 def ask_firmware(base: Path, *question: str) -> str:

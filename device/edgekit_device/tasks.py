@@ -14,7 +14,7 @@ from .model import Model
 if TYPE_CHECKING:
     from .model import Array, Outputs
 
-__all__ = ["answers", "predict_all", "predict_batches", "preprocess"]
+__all__ = ["answers", "model_input", "predict_all", "predict_batches", "preprocess"]
 
 AT_ONCE = 256
 
@@ -51,7 +51,7 @@ def predict_batches(
     note = model.note if note is None else note
     rows = len(next(iter(inputs.values())))
     for at in range(0, rows, at_once):
-        batch = {name: _real(preprocess(value[at : at + at_once], note)) for name, value in inputs.items()}
+        batch = {name: model_input(value[at : at + at_once], note) for name, value in inputs.items()}
         try:
             result: Outputs = model.predict(next(iter(batch.values())) if len(batch) == 1 else batch)
         except InputError as error:
@@ -85,8 +85,10 @@ def _finite(settings: Mapping[str, Any], name: str, default: float) -> float:
     return value
 
 
-def _real(values: Array) -> Array:
-    """Small integers (pixels) become floats, so that they are never taken for native steps; token ids stay."""
+def model_input(raw: Array, note: Mapping[str, Any]) -> Array:
+    """``raw`` as ``Model.predict`` takes it: preprocessed as ``note`` says, small integers (pixels) as floats, so that they are
+    never taken for native steps; token ids stay. Raises what ``preprocess`` raises."""
+    values = preprocess(raw, note)
     return values.astype(np.float32) if values.dtype in (np.uint8, np.int8, np.uint16, np.int16, np.bool_) else values
 
 

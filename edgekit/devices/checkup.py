@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgekit_device.sensors import throttle_names
 from edgekit_device.text import clean_text
 
 from ..errors import EdgekitError
@@ -197,21 +198,20 @@ def _state(facts: Mapping[str, str], before: float, asked_s: float) -> Iterator[
 
 
 def _throttling(word: str) -> Iterator[Finding]:
-    """The Raspberry Pi firmware's get_throttled word: bits 0 to 3 are of now, 16 to 19 since the boot."""
+    """The Raspberry Pi firmware's get_throttled word."""
     try:
         bits = int(word, 16)
     except ValueError:
         return
     if not 0 <= bits < 1 << 32:
         return
-    names = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
-    now = [name for bit, name in enumerate(names) if bits >> bit & 1]
-    past = [name for bit, name in enumerate(names) if bits >> (16 + bit) & 1]
-    if now:
-        yield Finding("throttling", None, f"{', '.join(now)} right now", "Look at its power supply and cooling")
+    now, past = throttle_names(bits)
+    if now != "none":
+        yield Finding("throttling", None, f"{now} right now", "Look at its power supply and cooling")
+    elif past != "none":
+        yield Finding("throttling", None, f"not now; since it was started: {past}")
     else:
-        found = f"not now; since it was started: {', '.join(past)}" if past else "none"
-        yield Finding("throttling", None if past else True, found)
+        yield Finding("throttling", True, "none")
 
 
 def _room(name: str, kilobytes: str, enough_mb: float, advice: str) -> Iterator[Finding]:

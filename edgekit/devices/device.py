@@ -16,11 +16,10 @@ from ..store import file_sha256
 from .opening import open_transport
 from .request import BenchItem, BenchRequest
 from .together import measure_together
-from .transport import OUTPUT_CAP_BYTES, Completed, Transport
+from .transport import OUTPUT_CAP_BYTES, USAGE_EXIT, Completed, Transport
 
 __all__ = ["Device", "open_device"]
 
-USAGE_EXIT = 2
 LINE_CAP = 400
 
 

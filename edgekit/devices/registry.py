@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit_device.home import FOLDER
 from edgekit_device.report import clean_text
 
 from ..errors import StoreError, UsageError, suggest
@@ -21,7 +22,7 @@ from .address import parse_address
 __all__ = ["HOME_THERE", "LOCAL", "DeviceEntry", "Registry", "check_name"]
 
 LOCAL = "local"
-HOME_THERE = ".edgekit-device"  # below the user's home on the board
+HOME_THERE = FOLDER  # below the user's home on the board
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
 FORMAT = 1
 

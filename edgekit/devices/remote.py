@@ -9,6 +9,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgekit_device.home import HOME_VARIABLE
+from edgekit_device.lock import HOLDER_VARIABLE
 from edgekit_device.text import clean_text
 
 from ..errors import DeviceError
@@ -16,10 +18,8 @@ from .connection import Connection
 from .registry import HOME_THERE
 from .transport import Completed
 
-__all__ = ["HOLDER_VARIABLE", "RemoteTransport", "holder"]
+__all__ = ["RemoteTransport", "holder"]
 
-HOLDER_VARIABLE = "EDGEKIT_HOLDER"  # who measures: told to whoever finds the board busy
-HOME_VARIABLE = "EDGEKIT_DEVICE_HOME"
 SHORT_S = 60.0
 NO_SETUP = 90  # what OPEN ends with where there is no private environment
 

@@ -13,7 +13,7 @@ from edgekit_device.report import clean_text
 from ..errors import DeviceError, EdgekitError, UsageError
 from ..store import file_sha256
 from .request import BenchItem, BenchRequest
-from .transport import Completed
+from .transport import USAGE_EXIT, Completed
 
 if TYPE_CHECKING:
     from .device import Device
@@ -22,7 +22,6 @@ __all__ = ["Outcome", "measure_together"]
 
 Outcome = BenchmarkReport | EdgekitError
 
-USAGE_EXIT = 2
 MESSAGE_CAP = 600
 
 

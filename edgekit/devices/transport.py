@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["OUTPUT_CAP_BYTES", "Completed", "Transport"]
+__all__ = ["OUTPUT_CAP_BYTES", "USAGE_EXIT", "Completed", "Transport"]
 
 OUTPUT_CAP_BYTES = 32 * 1024 * 1024
+USAGE_EXIT = 2  # edgekit-device refuses what it was given
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 
 from edgekit.devices import device_wheel
 from edgekit.devices.device_wheel import device_version, write_device_wheel
+from tests.conftest import build_wheels
 
 
 def _content(wheel: Path) -> dict[str, bytes]:
@@ -34,17 +35,7 @@ def test_the_same_package_makes_the_same_bytes(tmp_path: Path, monkeypatch: pyte
 
 def test_it_holds_what_the_built_wheel_holds(root: Path, tmp_path: Path) -> None:
     """Every file hatch packs, byte for byte; WHEEL and RECORD name another maker and are compared by what they promise."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--build-constraint",
-        str(root / "constraints.txt"),
-    ]
-    subprocess.run([*command, "-w", str(tmp_path), str(root / "device")], check=True, capture_output=True)
+    build_wheels(tmp_path, root / "device")
     built = _content(next(tmp_path.glob("*.whl")))
     (tmp_path / "ours").mkdir()
 
