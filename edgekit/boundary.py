@@ -27,6 +27,7 @@ _KINDS: tuple[tuple[type[Exception], type[EdgekitError]], ...] = (
     (converters.CalibrationError, DataError),
     (converters.TrainingError, DataError),
     (converters.TechniqueError, UsageError),
+    (converters.UnknownTargetError, UsageError),
     (converters.MissingPackageError, MissingExtraError),
     (converters.ConverterError, ConversionError),
     (device.ModelError, ModelInputError),
@@ -40,6 +41,8 @@ _KINDS: tuple[tuple[type[Exception], type[EdgekitError]], ...] = (
 def host_error(error: Exception) -> EdgekitError:
     """``error`` of the converters or the device package as one of edgekit's."""
     kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), ConversionError)
+    if isinstance(error, converters.TargetError):
+        kind = ModelInputError if error.refused else ConversionError
     return kind(str(error))
 
 

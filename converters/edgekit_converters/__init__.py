@@ -7,8 +7,10 @@ from .errors import (
     MissingPackageError,
     ModelFileError,
     PromiseError,
+    TargetError,
     TechniqueError,
     TrainingError,
+    UnknownTargetError,
     UnsupportedModelError,
 )
 from .isolate import Worker
@@ -26,8 +28,10 @@ __all__ = [
     "ModelCard",
     "ModelFileError",
     "PromiseError",
+    "TargetError",
     "TechniqueError",
     "TrainingError",
+    "UnknownTargetError",
     "UnsupportedModelError",
     "Worker",
     "detect_kind",

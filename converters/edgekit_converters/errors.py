@@ -8,11 +8,14 @@ ConverterError
 ├── TechniqueError          a compression technique cannot do what it is asked on this model
 ├── PromiseError            what was made is not what its name promises
 ├── ConverterCrashError     the converter process died
+├── UnknownTargetError      no target is called so
+├── TargetError             a target's tool refuses a model or fails on it
 └── MissingPackageError     an optional package is not installed; the message ends with the install line
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 __all__ = [
@@ -22,8 +25,10 @@ __all__ = [
     "MissingPackageError",
     "ModelFileError",
     "PromiseError",
+    "TargetError",
     "TechniqueError",
     "TrainingError",
+    "UnknownTargetError",
     "UnsupportedModelError",
 ]
 
@@ -81,6 +86,31 @@ class ConverterCrashError(ConverterError):
     def __init__(self, message: str, *, signal_name: str | None = None) -> None:
         super().__init__(message)
         self.signal_name = signal_name
+
+
+class UnknownTargetError(ConverterError):
+    """No target is called ``name``; ``choices`` are all there are."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, choices: Sequence[str]) -> None:
+        close = difflib.get_close_matches(name, choices, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        super().__init__(f"unknown target {name!r}{hint} Choose from: {', '.join(choices)}")
+        self.name, self.choices = name, tuple(choices)
+
+
+class TargetError(ConverterError):
+    """A target's tool cannot be used, refuses a model, or fails on it.
+
+    ``refused`` is true where the model has to change (exit code 2), false where the tool failed (3). ``log`` keeps the end
+    of what the tool printed.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, log: str = "") -> None:
+        super().__init__(message)
+        self.refused, self.log = refused, log
+        self.exit_code = 2 if refused else 3
 
 
 class MissingPackageError(ConverterError):

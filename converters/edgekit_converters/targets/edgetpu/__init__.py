@@ -1,0 +1,1 @@
+"""The Edge TPU: rules, partition, memory, latency, compiled files, and the compiler a user has installed."""

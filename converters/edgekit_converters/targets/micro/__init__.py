@@ -1,0 +1,1 @@
+"""Microcontrollers: TensorFlow Lite Micro, the C array, and the program around it."""
