@@ -12,19 +12,28 @@ from .options import emit_json, json_option
 
 if TYPE_CHECKING:
     from edgekit_converters import ModelCard
+    from edgekit_converters.targets.records import TargetReport
 
 __all__ = ["command"]
 
 
 @click.command("inspect")
 @click.argument("model", type=click.Path())
+@click.option(
+    "--target",
+    metavar="T",
+    help="What this target makes of it: which operators run there, why the rest do not, what to change (see edgekit targets).",
+)
 @json_option
-def command(model: str, as_json: bool) -> None:
-    """Show a .tflite's inputs, outputs, scales, operators, parameters and MACs. Needs no TensorFlow and runs nothing.
+def command(model: str, target: str | None, as_json: bool) -> None:
+    """Show a .tflite's inputs, outputs, scales, operators, parameters and MACs; with --target what a board or chip makes of it.
+
+    Needs no TensorFlow, and no compiler for an Edge TPU. A file compiled for an Edge TPU can be opened too.
 
     \b
     Example:
       edgekit inspect int8.tflite
+      edgekit inspect int8.tflite --target coral
     """
     from edgekit_converters import read_model_card
     from edgekit_device.embedded import read_note
@@ -35,10 +44,24 @@ def command(model: str, as_json: bool) -> None:
     content = check_tflite(Path(model)).read_bytes()
     with translated():
         card = read_model_card(content)
+        report = None if target is None else _preflight(content, target)
     if as_json:
-        emit_json({**card.to_dict(), "note": read_note(content)})
-    else:
-        _show(model, card)
+        emit_json(
+            {**card.to_dict(), "note": read_note(content), **({} if report is None else {"target": report.to_dict()})}
+        )
+        return
+    _show(model, card)
+    if report is not None:
+        from ..render.target import target_lines
+
+        click.echo("\n".join(target_lines(report)))
+
+
+def _preflight(content: bytes, name: str) -> TargetReport:
+    from edgekit_converters.targets.preflight import preflight
+    from edgekit_converters.targets.target import find_target
+
+    return preflight(content, find_target(name))
 
 
 def _show(model: str, card: ModelCard) -> None:

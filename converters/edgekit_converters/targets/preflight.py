@@ -1,0 +1,66 @@
+"""What a target makes of a .tflite, found on this machine before anything is compiled or sent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..layers import name_layers
+from .operators import read_operators
+from .records import TargetReport
+from .target import CPU, EDGETPU, ETHOS_U, Target
+
+__all__ = ["preflight"]
+
+
+def preflight(
+    tflite: bytes,
+    target: Target,
+    *,
+    layers: Sequence[str | None] = (),
+    options: Mapping[str, Any] | None = None,
+    samples: Sequence[Any] = (),
+) -> TargetReport:
+    """What ``target`` makes of a model: the rules of an Edge TPU, Vela's model of an Ethos-U, TFLM's interpreter, or what the
+    runtimes of a processor know.
+
+    ``layers`` names the Keras layer of each operator where the caller knows better than the file. ``options`` are those of
+    the target's tool; ``samples`` (arrays, one a sample) are what a microcontroller's outputs are held against LiteRT's with.
+
+    Raises ModelFileError for bytes that are no .tflite, MissingPackageError when the target's tool is not installed,
+    TargetError when it fails. That a target refuses the model is no error: the report's ``refusal`` says so.
+    """
+    report = _report(tflite, target, layers, dict(options or {}), samples)
+    return replace(report, model_sha256=hashlib.sha256(tflite).hexdigest())
+
+
+def _report(
+    tflite: bytes, target: Target, layers: Sequence[str | None], options: dict[str, Any], samples: Sequence[Any]
+) -> TargetReport:
+    # Each room imports its own tool: nothing of the others is loaded.
+    if target.kind == CPU:
+        from .cpu import check_cpu
+
+        return check_cpu(read_operators(tflite), target, layers=layers or name_layers(tflite))
+    if target.kind == EDGETPU:
+        return _edgetpu(tflite, target, layers, multiple_subgraphs=bool(options.get("multiple_subgraphs")))
+    if target.kind == ETHOS_U:
+        from .ethos_u.vela import VelaOptions, model_ethos_u
+
+        return model_ethos_u(tflite, target, options=VelaOptions.from_mapping(options))
+    from .micro.check import check_micro
+
+    return check_micro(tflite, target, samples=samples)
+
+
+def _edgetpu(tflite: bytes, target: Target, layers: Sequence[str | None], *, multiple_subgraphs: bool) -> TargetReport:
+    from .edgetpu.compiled_model import is_compiled, read_compiled
+
+    if is_compiled(tflite):
+        return read_compiled(tflite, target)
+    from .edgetpu_map import predict
+
+    graph = read_operators(tflite)
+    return predict(graph, target, layers=layers or name_layers(tflite), multiple_subgraphs=multiple_subgraphs)

@@ -1,0 +1,104 @@
+"""What a target makes of one model, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from . import figures
+from .summary import plain
+
+if TYPE_CHECKING:
+    from edgekit_converters.targets.records import OpPlacement, TargetReport
+
+__all__ = ["target_lines"]
+
+MOST_OPS = 40
+MOST_LAYERS = 3
+ON_TARGET = frozenset({"edgetpu", "ethos-u", "micro"})
+SAYS = {
+    "predicted": "predicted, not compiled",
+    "compiled": "as compiled",
+    "modelled": "modelled, not measured",
+    "executed": "run by the target's own interpreter on this machine",
+}
+
+
+def target_lines(report: TargetReport) -> Iterator[str]:
+    """The report in lines of text: how much runs on the target, what does not and why, memory, and a latency with its label."""
+    yield f"{report.name} ({SAYS.get(report.basis, report.basis)}; {plain(report.said_by, 200)})"
+    if report.refusal:
+        yield f"  refused: {plain(report.refusal, 1000)}"
+        if report.remedy:
+            yield f"    {plain(report.remedy, 1000)}"
+    yield from _placed(report)
+    yield from _off_target(report)
+    yield from _memory(report)
+    yield from _latency(report)
+    for warning in report.warnings:
+        yield f"  ! {plain(warning, 1000)}"
+
+
+def _placed(report: TargetReport) -> Iterator[str]:
+    total = len(report.ops)
+    pieces = f" in {report.subgraphs} piece(s)" if report.subgraphs and report.kind in ("edgetpu", "ethos-u") else ""
+    yield f"  {report.on_target} of {total} operators on the target{pieces}"
+    if report.first_off_target is not None and report.kind == "edgetpu" and report.on_target:
+        breaker = next((op for op in report.ops if op.index == report.first_off_target), None)
+        if breaker is not None:
+            yield f"  the chain breaks at operator {breaker.index}, {breaker.type}{_of_layer(breaker)}"
+
+
+def _off_target(report: TargetReport) -> Iterator[str]:
+    """Operators that are left out, those of one reason and one remedy together."""
+    left = [op for op in report.ops if op.placement not in ON_TARGET and op.reason]
+    ordered = sorted(left, key=lambda op: (op.reason, op.remedy))
+    for shown, ((reason, remedy), group) in enumerate(groupby(ordered, key=lambda op: (op.reason, op.remedy))):
+        if shown == MOST_OPS:
+            yield "  … more in --json"
+            return
+        ops = list(group)
+        yield f"  {_named(ops)}: {plain(reason, 300)}"
+        if remedy:
+            yield f"    → {plain(remedy, 600)}"
+
+
+def _named(ops: list[OpPlacement]) -> str:
+    """``CONV_2D 12 (block/conv)`` for one, counts by type for several."""
+    if len(ops) <= MOST_LAYERS:
+        return ", ".join(f"{op.type} {op.index}{_of_layer(op)}" for op in ops)
+    types = sorted({op.type for op in ops}, key=lambda kind: -sum(op.type == kind for op in ops))
+    counts = ", ".join(f"{sum(op.type == kind for op in ops)} {kind}" for kind in types)
+    return f"{counts} (operators {ops[0].index} to {max(op.index for op in ops)})"
+
+
+def _of_layer(op: OpPlacement) -> str:
+    return f" ({plain(op.layer, 80)})" if op.layer else ""
+
+
+def _memory(report: TargetReport) -> Iterator[str]:
+    if report.min_runtime is not None:
+        yield f"  needs Edge TPU runtime {report.min_runtime} or newer"
+    if report.cached_bytes is not None:
+        streamed = (
+            "" if report.streamed_bytes is None else f", {figures.size(report.streamed_bytes)} sent at every inference"
+        )
+        yield f"  parameters: {figures.size(report.cached_bytes)} stay on the chip{streamed}"
+    if report.memory:
+        yield "  memory: " + ", ".join(
+            f"{name.removesuffix('_bytes').replace('_', ' ')} {figures.size(value)}"
+            for name, value in report.memory.items()
+        )
+    if report.figures:
+        yield "  " + ", ".join(f"{name.replace('_', ' ')} {value:,.6g}" for name, value in report.figures.items())
+
+
+def _latency(report: TargetReport) -> Iterator[str]:
+    estimate = report.estimate
+    if estimate is None:
+        return
+    bounds = ""
+    if estimate.low_ms is not None and estimate.high_ms is not None:
+        bounds = f" ({figures.milliseconds_between(estimate.low_ms, estimate.high_ms)})"
+    yield f"  {figures.milliseconds(estimate.latency_ms)}{bounds} an inference, not measured: {plain(estimate.basis, 600)}"
