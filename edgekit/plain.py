@@ -1,12 +1,13 @@
-"""Values as JSON can hold them; imports nothing heavy."""
+"""Values as JSON can hold them, and names as files can have them; imports nothing heavy."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["plain_json"]
+__all__ = ["is_file_name", "plain_json"]
 
 
 def plain_json(value: Any) -> Any:
@@ -18,3 +19,8 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int, bool)) else str(value)
+
+
+def is_file_name(text: str) -> bool:
+    """Whether ``text`` can name one file or folder: no path, nothing hidden."""
+    return re.fullmatch(r"\w[\w.+-]{0,99}", text, re.ASCII) is not None

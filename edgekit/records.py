@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edgekit_device import BenchmarkReport
 
 from .errors import StoreError
 from .plain import plain_json
 
+if TYPE_CHECKING:
+    from edgekit_converters.targets.records import TargetReport
+
 __all__ = [
+    "ESTIMATED",
+    "MEASURED",
+    "MODELLED",
     "ClassScore",
     "ComparedVariant",
     "Comparison",
@@ -23,12 +30,18 @@ __all__ = [
     "LayerDifference",
     "OutputParity",
     "Parity",
+    "TargetLine",
     "Variant",
     "from_dict",
     "to_dict",
 ]
 
 Record = TypeVar("Record")
+
+MEASURED = "measured"  # on a board, by edgekit-device
+MODELLED = "modelled"  # computed by the target's own tool, from a model of the chip
+ESTIMATED = "estimated"  # computed by edgekit, with bounds
+LATENCY_BASES = (MEASURED, MODELLED, ESTIMATED)
 
 
 @dataclass(frozen=True)
@@ -38,6 +51,9 @@ class Variant:
     ``spec`` is the decodable name of its recipe. ``achieved`` holds what was measured on the file and by the techniques:
     macs, parameters, sparsity, clusters, kept, and one entry a step. ``run_with`` holds, for each device it was tuned on,
     how it runs fastest there: runtime, version, delegate, threads and median_ms.
+
+    Where ``compiled_from`` names another variant, this one is what the compiler of ``target`` made of it: it runs where that
+    accelerator is, and nowhere else.
     """
 
     name: str
@@ -60,6 +76,8 @@ class Variant:
     versions: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     run_with: Mapping[str, Any] = field(default_factory=dict)
+    target: str = ""
+    compiled_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,11 +220,60 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class TargetLine:
+    """What one place makes of one variant: a board that measured it, or a target whose tool or rules said something of it.
+
+    ``basis`` is MEASURED, or that of the TargetReport (predicted, compiled, modelled, executed); ``said_by`` the runtime or the
+    tool. A latency in milliseconds stands with its own ``latency_basis`` (MEASURED, MODELLED, ESTIMATED) or not at all, and is
+    called measured where a board measured it, nowhere else. ``on_target`` of ``operators`` run on the accelerator, in
+    ``subgraphs`` pieces; None where nothing was said. ``memory_kind`` is what ``memory_bytes`` are of. ``refusal`` says why the
+    place takes the variant not at all. ``file`` is what was compiled, relative to the run.
+
+    Raises ValueError for a figure that does not say what it is.
+    """
+
+    variant: str
+    target: str
+    basis: str
+    said_by: str = ""
+    latency_ms: float | None = None
+    latency_low_ms: float | None = None
+    latency_high_ms: float | None = None
+    latency_basis: str = ""
+    on_target: int | None = None
+    operators: int | None = None
+    subgraphs: int | None = None
+    memory_bytes: int | None = None
+    memory_kind: str = ""
+    flash_bytes: int | None = None
+    refusal: str = ""
+    remedy: str = ""
+    file: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a figure without its label, and one that is called measured and was not."""
+        times = [time for time in (self.latency_ms, self.latency_low_ms, self.latency_high_ms) if time is not None]
+        if not all(math.isfinite(time) and time > 0 for time in times):
+            raise ValueError(f"expected latencies in milliseconds above 0, got {times}")
+        if (times or self.latency_basis) and (self.latency_basis not in LATENCY_BASES or self.latency_ms is None):
+            raise ValueError(
+                f"expected a latency and what it is ({', '.join(LATENCY_BASES)}), got {times} and {self.latency_basis!r}"
+            )
+        if times and (self.latency_basis == MEASURED) != (self.basis == MEASURED):
+            raise ValueError(f"a latency that is {self.latency_basis} cannot stand in a line that is {self.basis}")
+        if self.memory_bytes is not None and not self.memory_kind:
+            raise ValueError(f"expected what {self.memory_bytes} bytes of memory are of")
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All variants side by side, best first, and what to ship.
 
     ``front`` names the variants that no other beats in accuracy, latency and size at once (the Pareto front);
-    ``choice`` is None when the gate said no. ``measured_on`` describes board, runtime, delegate and threads.
+    ``choice`` is None when the gate said no. ``measured_on`` describes board, runtime, delegate and threads. ``across`` has
+    what each board and each target makes of each variant, by place; nothing is chosen or ranked by what was not measured.
+    ``target_reports`` are the variants' TargetReports behind it.
     """
 
     title: str
@@ -223,6 +290,8 @@ class Comparison:
     reports: tuple[tuple[str, BenchmarkReport], ...] = ()
     parities: tuple[Parity, ...] = ()
     created: str = ""
+    across: tuple[TargetLine, ...] = ()
+    target_reports: tuple[tuple[str, TargetReport], ...] = ()
 
 
 def to_dict(record: Any) -> dict[str, Any]:
@@ -253,6 +322,8 @@ def _value(value: Any, hint: Any) -> Any:
         return tuple(_value(item, inner[0]) for item in value)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_dict(hint, value)
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(key): _value(item, inner[1]) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     kind = origin or hint

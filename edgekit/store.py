@@ -9,6 +9,7 @@ recipes/NAME.toml    the recipe of a variant, whole: convert --recipe makes it a
 checkpoints/         of compressions that are not finished; techniques that recipes begin with alike are shared
 budget.json          the search for a variant that keeps its accuracy
 evaluations/NAME.json   reports/NAME.json   parity/NAME.json
+targets/TARGET/NAME.json   what a target makes of a variant; targets/TARGET/NAME/ what was compiled for it
 history/ID.json      every report that ever came, also those that another has replaced in reports/
 report.json, report.md, report.html
 """
@@ -26,14 +27,17 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgekit_device import BenchmarkReport, ReportError
 from edgekit_device.outbox import is_report_id
 
 from .errors import StoreError, UsageError, suggest
-from .plain import plain_json
+from .plain import is_file_name, plain_json
 from .records import Evaluation, Parity, Variant, from_dict, to_dict
+
+if TYPE_CHECKING:
+    from edgekit_converters.targets.records import TargetReport
 
 __all__ = ["FLOAT_FILE", "RunStore", "file_sha256", "is_run", "now", "read_json_file", "write_atomically"]
 
@@ -41,6 +45,7 @@ FORMAT = 1
 FLOAT_FILE = "float.tflite"
 FOLDERS = ("variants", "evaluations", "reports", "parity", "models", "recipes", "history")
 CHECKPOINTS = "checkpoints"
+TARGETS = "targets"
 ASIDE_SUFFIX = ".part"
 JSON_CAP_BYTES = 64 * 1024 * 1024
 Record = TypeVar("Record", Variant, Evaluation, Parity)
@@ -209,6 +214,30 @@ class RunStore:
         found = self._read(f"parity/{variant.name}.json", Parity)
         return found if found is not None and found.model_sha256 == variant.sha256 else None
 
+    # -- what targets make of them ------------------------------------------------------------------------------
+
+    def target_folder(self, target: str) -> Path:
+        """The folder of what belongs to a target, made where it is missing; raises StoreError where it cannot be."""
+        if not is_file_name(target):
+            raise StoreError(f"expected the name of a target, got {target!r}: it cannot name a folder")
+        path = self.folder / TARGETS / target
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _store_error("make", path, error) from error
+        return path
+
+    def save_target_report(self, variant: str, report: TargetReport) -> None:
+        """Keep what a target makes of a variant, in the place of what was known of it there."""
+        self.target_folder(report.name)
+        self.write_json(f"{TARGETS}/{report.name}/{variant}.json", report.to_dict())
+
+    def target_reports(self) -> list[tuple[str, TargetReport]]:
+        """What targets make of the variants as they are now, by target and variant; what does not read is left out."""
+        from .target_reports import read_target_reports  # it stands on this module
+
+        return list(read_target_reports(self).current)
+
     # -- unfinished training ------------------------------------------------------------------------------------
 
     def checkpoints(self) -> Path:
@@ -267,7 +296,7 @@ class RunStore:
             yield
 
     def _sweep(self) -> None:
-        for folder in (self.folder, *(self.folder / sub for sub in FOLDERS)):
+        for folder in (self.folder, *(self.folder / sub for sub in FOLDERS), *self.folder.glob(f"{TARGETS}/*")):
             for leftover in folder.glob(f".*{ASIDE_SUFFIX}"):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
