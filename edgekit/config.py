@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from .devices.opening import known_device
 from .devices.registry import LOCAL
 from .errors import UsageError, suggest
 from .recipe import find_recipes
+from .target_plan import TargetPlan, plan_for
 from .toml_file import read_toml
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 CAP_BYTES = 1024 * 1024
+EVERY_PRECISION = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,26 @@ class ModelSection:
 class ConvertSection:
     """``[convert]``: which recipes, and how int8 models are fed and calibrated (0 samples: the default).
 
+    ``target`` names where the variants are to run: what is not said is then its choice, with float32 to compare with; else all
+    precisions, with float ends.
+
     With ``search`` the recipes are only the beginning: where none keeps ``compare.max_drop``, one is searched for.
     """
 
-    recipes: tuple[str, ...] = ("float32", "float16", "dynamic-int8", "int8", "int16x8")
-    input_type: str = "float32"
-    output_type: str = "float32"
+    recipes: tuple[str, ...] | None = None
+    target: str = ""
+    input_type: str = ""
+    output_type: str = ""
     calibration_samples: int = 0
     search: bool = False
+
+    @property
+    def plan(self) -> TargetPlan:
+        """What to convert; raises UsageError for what the target can never run."""
+        recipes = EVERY_PRECISION if self.recipes is None and not self.target else self.recipes
+        types = (self.input_type or None, self.output_type or None)
+        plan = plan_for(self.target, recipes=recipes, input_type=types[0], output_type=types[1])
+        return plan if recipes is not None else replace(plan, recipes=tuple(dict.fromkeys(("float32", *plan.recipes))))
 
 
 @dataclass(frozen=True)
@@ -146,11 +160,11 @@ class RunConfig:
     @property
     def conversion(self) -> ConversionRequest:
         """What ``[convert]`` asks for."""
-        section = self.convert
+        section, plan = self.convert, self.convert.plan
         return ConversionRequest(
-            find_recipes(section.recipes),
-            section.input_type,
-            section.output_type,
+            find_recipes(plan.recipes),
+            plan.input_type,
+            plan.output_type,
             self.preprocessing,
             section.calibration_samples or None,
             self.seed,
@@ -158,6 +172,7 @@ class RunConfig:
             finetune=self.finetune.overrides,
             device=self.bench.device,
             threads=self.bench.threads,
+            target=plan.target,
         )
 
     def beside(self, path: str) -> str:

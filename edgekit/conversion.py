@@ -16,14 +16,18 @@ from typing import Any
 
 import numpy as np
 from edgekit_converters import Worker
+from edgekit_converters.targets.records import TargetReport
+from edgekit_converters.targets.target import Target
 from edgekit_device.embedded import append_note
 
 from .boundary import translated
 from .choices import IO_TYPES
+from .compiling import Compiled
 from .data import Calibration, Dataset, Preprocessing, draw_calibration, load_data
 from .devices import BenchRequest, open_device
 from .errors import EdgekitError, StoreError, UsageError
 from .float_models import FloatModel, FloatModels, digest, versions
+from .for_target import finish_for_target, report_on, warn_early
 from .progress import Progress, Silent
 from .quantization import achieved, quantize_options
 from .recipe import Recipe, find_recipes
@@ -32,6 +36,7 @@ from .records import Variant
 from .results import Results
 from .source import Source
 from .store import RunStore
+from .target_plan import plan_for
 
 __all__ = ["Conversion", "ConversionJob", "ConversionRequest", "convert", "convert_run"]
 
@@ -40,10 +45,12 @@ MOST_LABELS = 2000  # class names that travel inside a variant
 
 @dataclass(frozen=True)
 class Conversion:
-    """The bytes of one variant and its record."""
+    """The bytes of one variant and its record; where a target was named, what it makes of it, and what was compiled."""
 
     variant: Variant
     tflite: bytes = field(repr=False)
+    target_report: TargetReport | None = None
+    compiled: Compiled | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class ConversionRequest:
     ``batch`` is the static number of rows (-1: free). ``input_type`` and ``output_type`` are float32, int8 or uint8, and
     apply to the int8 recipe. ``calibration_count`` None takes 200 samples, or all where there are fewer. ``finetune``
     overrides the recipes' settings of training (epochs, learning_rate, loss, teacher …), all of which are seeded with
-    ``seed``. ``device`` and ``threads`` are for recipes that slim to a latency: it is measured there.
+    ``seed``. ``device`` and ``threads`` are for recipes that slim to a latency: it is measured there. ``target`` is where the
+    variants are to run, None anywhere: its words on each are kept in the run, and compiled files where its tool is installed.
     """
 
     recipes: tuple[Recipe, ...]
@@ -67,6 +75,7 @@ class ConversionRequest:
     finetune: Mapping[str, Any] = field(default_factory=dict)
     device: str = "local"
     threads: int = 1
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no converter can do."""
@@ -81,10 +90,11 @@ def convert(
     model: Any,
     *,
     data: Any = None,
-    recipes: Sequence[str] = ("float32", "int8"),
+    recipes: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
-    input_type: str = "float32",
-    output_type: str = "float32",
+    target: str | None = None,
+    input_type: str | None = None,
+    output_type: str | None = None,
     preprocessing: Preprocessing | None = None,
     calibration_count: int | None = None,
     seed: int = 0,
@@ -102,14 +112,19 @@ def convert(
     ``.tflite``. ``data`` is anything ``load_data`` takes; calibration samples are drawn, seeded, from its training split.
     With ``out`` the variants are kept in that run folder, and what is there already and still right is not made again.
 
+    ``target`` names where they are to run (see ``edgekit targets``): recipes, types and batch that it cannot run are refused,
+    those not said are its own first choice (float32 and int8 with float ends where no target is named), and every result has
+    ``target_report``. With ``out`` they are compiled too, where the target's tool is installed (``compiled``).
+
     A recipe that fails does not stop the others: its error is in ``failures``. Raises that error when all failed,
     UsageError for unknown names, DataError for data that does not fit, ModelInputError for an unreadable model.
     """
     wanted = preprocessing or Preprocessing()
+    plan = plan_for(target, recipes=recipes, input_type=input_type, output_type=output_type, batch=batch)
     request = ConversionRequest(
-        find_recipes(recipes),
-        input_type,
-        output_type,
+        find_recipes(plan.recipes),
+        plan.input_type,
+        plan.output_type,
         wanted,
         calibration_count,
         seed,
@@ -118,6 +133,7 @@ def convert(
         finetune or {},
         device,
         threads,
+        plan.target,
     )
     Source(model)  # a wrong model is said before the data is read and a folder made
     dataset = None if data is None else load_data(data, size=wanted.size, folder=data_folder)
@@ -183,6 +199,8 @@ class ConversionJob:
         made = {recipe.name: kept for recipe in wanted if (kept := self.kept(recipe)) is not None}
         missing = [recipe for recipe in wanted if recipe.name not in made]
         failures = self._make(missing, made) if missing else {}
+        if self.request.target is not None:
+            failures.update(self._for_target(self.request.target, made))
         return Results({recipe.name: made[recipe.name] for recipe in wanted if recipe.name in made}, failures)
 
     # -- the data -----------------------------------------------------------------------------------------------
@@ -219,7 +237,9 @@ class ConversionJob:
         # The model as it was given comes first: what is wrong with it is wrong for every recipe.
         plain = [recipe for recipe in wanted if not recipe.trains]
         if plain:
-            self.floats.of(plain[0])
+            given = self.floats.of(plain[0])
+            if self.request.target is not None:
+                warn_early(given.path, given.layers, self.request.target, self.progress)
         for number, recipe in enumerate(wanted):
             self.progress.update(number, len(wanted))
             try:
@@ -230,6 +250,18 @@ class ConversionJob:
                 failures[recipe.name] = error
         self.progress.update(len(wanted), len(wanted))
         return failures
+
+    def _for_target(self, target: Target, made: dict[str, Conversion]) -> dict[str, EdgekitError]:
+        """Add what ``target`` makes of each variant, and what was compiled; returns the errors of those it refuses."""
+        if self.store is None:
+            for name, item in made.items():
+                if item.variant.precision in target.precisions:
+                    made[name] = replace(item, target_report=report_on(item.tflite, target))
+            return {}
+        finished = finish_for_target(self.store, [item.variant for item in made.values()], target, self.progress)
+        for name, done in finished.by_variant.items():
+            made[name] = replace(made[name], target_report=done.report, compiled=done)
+        return dict(finished.failures)
 
     def make(self, recipe: Recipe) -> Conversion:
         """The variant of ``recipe``, also when there is one already; raises EdgekitError."""

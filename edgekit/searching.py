@@ -6,20 +6,23 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .budget import BASELINE, Budget, Search, SearchLimits
+from .compiling import Compiled
 from .conversion import ConversionJob, ConversionRequest
 from .data import Dataset, Preprocessing, load_data
 from .devices import Device, open_device
 from .errors import DataError, EdgekitError, UsageError, suggest
+from .for_target import finish_for_target
 from .progress import Progress, Silent
 from .quality import METRICS
 from .recipe import Recipe, find_recipe, find_recipes
 from .records import Variant, to_dict
 from .source import Source
 from .store import RunStore
+from .target_plan import plan_for
 
 __all__ = ["SearchResult", "search", "search_run"]
 
@@ -28,11 +31,15 @@ BUDGET_FILE = "budget.json"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Every variant the search made, the budget, and what failed on the way (which ends no search)."""
+    """Every variant the search made, the budget, and what failed on the way (which ends no search).
+
+    ``targets`` holds, where a target was named, what it makes of each variant it runs, and what was compiled.
+    """
 
     variants: tuple[Variant, ...]
     budget: Budget
     failures: Mapping[str, EdgekitError]
+    targets: Mapping[str, Compiled] = field(default_factory=dict)
 
     @property
     def choice(self) -> str | None:
@@ -49,8 +56,9 @@ def search(
     recipes: Sequence[str] = ("int8",),
     metric: str | None = None,
     max_search_s: float | None = None,
-    input_type: str = "float32",
-    output_type: str = "float32",
+    target: str | None = None,
+    input_type: str | None = None,
+    output_type: str | None = None,
     preprocessing: Preprocessing | None = None,
     calibration_count: int | None = None,
     seed: int = 0,
@@ -67,17 +75,19 @@ def search(
     from the training split. ``metric`` is one of METRICS; None takes accuracy for class labels, mean absolute error for
     float targets. ``recipes`` are tried first; when none keeps its accuracy, the first int8 one is made better step by step
     (see ``edgekit.budget``), until ``max_search_s`` seconds are over. What keeps it is timed on ``device`` (None: size
-    alone decides). The run folder ``out`` keeps everything: the same call again goes on from there.
+    alone decides). The run folder ``out`` keeps everything: the same call again goes on from there. ``target`` is as for
+    ``convert``: what it makes of every variant it can run is in ``targets``.
 
     Raises UsageError, DataError and ModelInputError for what cannot be searched at all. A budget nobody meets is no error.
     """
     limits = SearchLimits(max_drop, metric, max_search_s)
     _check(limits)
     wanted = preprocessing or Preprocessing()
+    plan = plan_for(target, recipes=recipes, input_type=input_type, output_type=output_type)
     request = ConversionRequest(
-        find_recipes(recipes),
-        input_type,
-        output_type,
+        find_recipes(plan.recipes),
+        plan.input_type,
+        plan.output_type,
         wanted,
         calibration_count,
         seed,
@@ -86,6 +96,7 @@ def search(
         finetune or {},
         device if isinstance(device, str) else "local",
         threads,
+        plan.target,
     )
     Source(model)  # a wrong model is said before the data is read
     dataset = load_data(data, size=wanted.size, folder=data_folder)
@@ -133,7 +144,11 @@ def _searched(
         found = Search(job, store, job.dataset.test, job.dataset.labels, limits, job.progress)
         budget = found.run(asked, device, job.request.threads)
         store.write_json(BUDGET_FILE, to_dict(budget))
-    return SearchResult(tuple(found.made.values()), budget, found.failures)
+    variants = tuple(found.made.values())
+    if job.request.target is None:
+        return SearchResult(variants, budget, found.failures)
+    finished = finish_for_target(store, variants, job.request.target, job.progress)
+    return SearchResult(variants, budget, {**found.failures, **finished.failures}, finished.by_variant)
 
 
 def _check(limits: SearchLimits) -> None:

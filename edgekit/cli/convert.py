@@ -35,6 +35,12 @@ SEARCH_ONLY = ("metric", "max_search_s")
     metavar="NAME",
     help="A recipe by name (see edgekit recipes), or its .toml; repeat for several. [default: float32, and int8 with --data]",
 )
+@click.option(
+    "--target",
+    metavar="T",
+    help="Where it is to run (see edgekit targets): recipes and types it wants, what it makes of the result, and compiled files "
+    "where its tool is installed.",
+)
 @click.option("--out", required=True, type=click.Path(), help="The run folder; what is there and still right is kept.")
 @click.option(
     "--max-drop",
@@ -50,16 +56,12 @@ SEARCH_ONLY = ("metric", "max_search_s")
 @click.option(
     "--input-type",
     type=click.Choice(IO_TYPES),
-    default="float32",
-    show_default=True,
-    help="Input of int8 variants.",
+    help="Input of int8 variants. [default: the target's, else float32]",
 )
 @click.option(
     "--output-type",
     type=click.Choice(IO_TYPES),
-    default="float32",
-    show_default=True,
-    help="Output of int8 variants.",
+    help="Output of int8 variants. [default: the target's, else float32]",
 )
 @click.option(
     "--calibration-samples",
@@ -94,6 +96,7 @@ def command(
       edgekit convert model.keras --data digits.npz --recipe float32 --recipe int8 --out runs/mine
       edgekit convert model.keras --data digits.npz --recipe slim50-prune75-qat-int8 --epochs 5 --out runs/mine
       edgekit convert model.keras --data digits.npz --max-drop 0.01 --out runs/mine
+      edgekit convert model.keras --data digits.npz --target coral --out runs/mine
     """
     from .chatter import chatter_held
     from .outcome import exit_with, failures_json, report_failures
@@ -105,15 +108,20 @@ def command(
         return
     _refuse_search_options(how)
     from ..conversion import convert
+    from ..render.target import target_lines
 
-    names = recipes or (("float32", "int8") if how["data"] else ("float32",))
+    names = recipes or (None if how["data"] or how["target"] else ("float32",))
     with chatter_held(), ShownProgress() as progress:
         made = convert(model, recipes=names, progress=progress, **how)
     if as_json:
-        emit_json({"variants": [vars(item.variant) for item in made], "failures": failures_json(made.failures)})
+        found = {"variants": [vars(item.variant) for item in made], "failures": failures_json(made.failures)}
+        reports = {item.variant.name: item.target_report.to_dict() for item in made if item.target_report is not None}
+        emit_json({**found, "targets": reports} if reports else found)
     else:
         for item in made:
             click.echo(_line(item.variant))
+            if item.target_report is not None:
+                click.echo("\n".join(target_lines(item.target_report)))
     report_failures(made.failures)
     exit_with(made.failures)
 
@@ -128,6 +136,7 @@ def _refuse_search_options(how: dict[str, Any]) -> None:
 
 def _search(model: str, recipes: tuple[str, ...], max_drop: float, as_json: bool, how: dict[str, Any]) -> None:
     from ..errors import UsageError
+    from ..render.target import target_lines
     from ..searching import search
     from .chatter import chatter_held
     from .outcome import failures_json
@@ -148,10 +157,17 @@ def _search(model: str, recipes: tuple[str, ...], max_drop: float, as_json: bool
                 "choice": found.choice,
                 "budget": to_dict(found.budget),
                 "failures": failures_json(found.failures),
+                **(
+                    {"targets": {name: to_dict(item.report) for name, item in found.targets.items()}}
+                    if found.targets
+                    else {}
+                ),
             }
         )
     else:
         _show(found)
+        for done in found.targets.values():
+            click.echo("\n".join(target_lines(done.report)))
     raise click.exceptions.Exit(0 if found.budget.met else 1)
 
 

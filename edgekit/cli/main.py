@@ -30,6 +30,7 @@ VERBS = {
     "recipes": "List the ways to make a variant, or show one.",
     "targets": "List the boards and chips a model can be checked and compiled for.",
     "inspect": "Show what is inside a .tflite, and what a target makes of it.",
+    "compile": "Compile variants for an accelerator or a microcontroller with its own tool.",
     "device": "Name boards, set them up over SSH, look at them, collect from them.",
     "hub": "Run an inbox for the reports of boards, and collect from it.",
     "doctor": "Say what is installed, what is missing, and the line that installs it.",

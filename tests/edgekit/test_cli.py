@@ -19,7 +19,7 @@ OPTIONS = {
     "run": ["--out", "--data-folder", "--json"],
     "convert": [
         "--data", "--recipe", "--out", "--input-type", "--output-type", "--calibration-samples", "--seed", "--batch",
-        "--trust", "--scale", "--offset", "--size", "--json",
+        "--trust", "--scale", "--offset", "--size", "--target", "--json",
     ],
     "evaluate": ["--data", "--variant", "--reference", "--threads", "--runtime", "--scale", "--offset", "--size", "--json"],
     "bench": [
@@ -33,7 +33,14 @@ OPTIONS = {
         "--markdown", "--scale", "--offset", "--size", "--json",
     ],
     "recipes": ["--json"],
-    "inspect": ["--json"],
+    "targets": ["--json"],
+    "inspect": ["--target", "--json"],
+    "compile": [
+        "--target", "--out", "--variant", "--together", "--compiler", "--min-runtime-version", "--search-delegate",
+        "--delegate-search-step", "--multiple-subgraphs", "--num-segments", "--intermediate-tensors", "--timeout-s",
+        "--accelerator-config", "--system-config", "--memory-mode", "--vela-config", "--optimise", "--arena-cache-size",
+        "--arena-headroom", "--data", "--data-folder", "--deadline-s", "--force", "--json",
+    ],
     "device": [],
     "hub": ["serve", "token", "collect"],
     "doctor": ["--json"],
