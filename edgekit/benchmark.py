@@ -24,6 +24,7 @@ from .parity import outputs_parity, read_outputs, with_first_difference
 from .progress import Progress, Silent
 from .records import Parity, Variant
 from .results import Results
+from .runnable import host_file, is_compiled, to_measure
 from .store import RunStore
 from .subject import open_subject
 from .tuning import tune_variants, tuned_request, tuned_requests
@@ -66,7 +67,8 @@ def bench(
 
     With ``data`` (anything ``load_data`` takes) accuracy on its test split is measured there too, and for a run how near
     the device's outputs are to the host's. Reports are kept in the run as soon as they are there. A variant that fails
-    is in ``failures``; its error is raised when all fail.
+    is in ``failures``; its error is raised when all fail. What was compiled for an accelerator is left out unless it is in
+    ``variants``, or ``delegate`` is an Edge TPU's, which measures nothing else.
 
     Raises UsageError for a model or data that the device refuses, DeviceError when it fails.
     """
@@ -91,7 +93,7 @@ def bench(
         opened = device if isinstance(device, Device) else stack.enter_context(open_device(device))
         if isinstance(subject, RunStore):
             stack.enter_context(subject.locked())
-            known = subject.variants(variants)
+            known = to_measure(subject.variants(variants), variants, delegate, progress)
             split = None if data is None else load_test(data, common_size(known), data_folder)[0]
             how: dict[str, Any] = {"split": split, "separately": separately, "progress": progress}
             if asked:
@@ -224,12 +226,24 @@ def _measure(
             if split is not None and not isinstance(outcome, EdgekitError):
                 try:
                     from_device = read_outputs(variant.name, _outputs(folder, at))
-                    from_host, _, _ = outputs_of(variant.path, split, threads=request.threads)
-                    parity = outputs_parity(variant, from_host, from_device)
-                    parity = with_first_difference(parity, device, variant, split, request)
+                    parity = _parity(variant, from_device, device, split, request)
                 except EdgekitError as error:
                     outcome = error
             yield variant, outcome, parity
+
+
+def _parity(
+    variant: Variant, from_device: Sequence[Array], device: Device, split: Split, request: BenchRequest
+) -> Parity | None:
+    """The device's outputs beside the host's; of a compiled variant beside those of the one it was compiled from."""
+    model = host_file(variant)
+    if model is None:
+        return None
+    from_host, _, _ = outputs_of(model, split, threads=request.threads)
+    parity = outputs_parity(variant, from_host, from_device)
+    if is_compiled(variant):
+        return replace(parity, note=f"held against {variant.compiled_from} on the host, which it was compiled from")
+    return with_first_difference(parity, device, variant, split, request)
 
 
 def _items(group: Sequence[Variant], split: Split | None, folder: Path) -> list[BenchItem]:

@@ -16,6 +16,7 @@ from .devices import BenchItem, BenchRequest, Device, open_device
 from .errors import EdgekitError, UsageError
 from .progress import Progress, Silent
 from .results import Results
+from .runnable import on_processors
 from .store import RunStore
 from .subject import open_subject
 
@@ -66,7 +67,7 @@ def bench_beside(
 def _files(path: str | os.PathLike[str], variants: Sequence[str]) -> dict[str, Path]:
     subject = open_subject(path)
     if isinstance(subject, RunStore):
-        return {variant.name: Path(variant.path) for variant in subject.variants(variants)}
+        return {variant.name: Path(variant.path) for variant in on_processors(subject.variants(variants), variants)}
     if variants:
         raise UsageError("--variant chooses among the variants of a run folder, got a single model")
     return {subject.stem: subject}

@@ -12,14 +12,17 @@ from typing import Any
 from edgekit_device import BenchmarkReport
 from edgekit_device.stats import median_interval
 
+from .across import across
 from .candidate import EPSILON, Candidate, drop_against, is_as_fast, latency_difference
 from .errors import UsageError, suggest
 from .gains import counterpart, gains
 from .plausible import without_nonsense
 from .records import ComparedVariant, Comparison, Failure, Gate
 from .render import figures
+from .runnable import is_compiled
 from .store import RunStore, now
-from .verdict import caveats, measured_on, reason
+from .target_reports import read_target_reports
+from .verdict import caveats, left_out, measured_on, outdated, reason
 
 __all__ = ["DEFAULT_DROP", "Limits", "compare", "compare_candidates", "fastest_smallest"]
 
@@ -64,20 +67,31 @@ def compare(
 ) -> Comparison:
     """Compare the variants of a run folder (or those in ``variants``) by what was measured of them.
 
-    ``baseline`` is float32 where there is one, else the largest. Raises UsageError when there are no variants, or for a
-    name that is not among them.
+    ``baseline`` is float32 where there is one, else the largest. A variant that was compiled for an accelerator takes part once a
+    board has measured it, or where it is named; what targets make of the variants stands beside it (``Comparison.across``).
+    Raises UsageError when there are no variants, or for a name that is not among them.
     """
     store = run if isinstance(run, RunStore) else RunStore.open(run)
     candidates = [
         Candidate(variant, store.evaluation(variant), store.report(variant), store.parity(variant))
         for variant in store.variants(variants)
     ]
+    told = [it for it in candidates if it.name in variants or not is_compiled(it.variant) or it.report is not None]
     found = compare_candidates(
-        candidates, baseline=baseline, limits=limits, title=title or Path(store.folder).resolve().name
+        told or candidates, baseline=baseline, limits=limits, title=title or Path(store.folder).resolve().name
     )
-    damaged = [] if variants else store.damaged()
-    lost = f"left out, as their files are not the ones that were written: {', '.join(damaged)}. Convert them again"
-    return replace(found, caveats=(*found.caveats, lost)) if damaged else found
+    said = read_target_reports(store)
+    ranks = {line.name: line.rank for line in found.variants}
+    return replace(
+        found,
+        caveats=(
+            *found.caveats,
+            *(() if variants else left_out(store.damaged(), said.stale)),
+            *outdated(candidates, told or candidates),
+        ),
+        across=across(store, sorted(candidates, key=lambda it: ranks.get(it.name, len(ranks) + 1)), said.current),
+        target_reports=tuple((name, report) for name, report in said.current if name in {it.name for it in candidates}),
+    )
 
 
 def compare_candidates(
@@ -121,7 +135,7 @@ def _baseline(candidates: Sequence[Candidate], wanted: str | None) -> Candidate:
     by_name = {item.name: item for item in candidates}
     if wanted is not None and wanted not in by_name:
         raise UsageError(f"unknown baseline {wanted!r}{suggest(wanted, by_name)}")
-    largest = max(candidates, key=lambda item: item.variant.size_bytes)
+    largest = max(candidates, key=lambda item: (not is_compiled(item.variant), item.variant.size_bytes))
     return by_name[wanted] if wanted is not None else by_name.get("float32", largest)
 
 

@@ -20,6 +20,7 @@ from .metrics import class_scores, confusion_matrix, top_k_accuracy
 from .progress import Progress, Silent
 from .records import Evaluation, Variant
 from .results import Results
+from .runnable import on_processors
 from .store import FLOAT_FILE, RunStore
 from .subject import open_subject
 
@@ -45,7 +46,8 @@ def evaluate(
 
     ``data`` is anything ``load_data`` takes. For one model, ``reference`` is the float .tflite to agree with, and
     ``preprocessing`` overrides what the file says of itself; the variants of a run know both. What a run knows already of
-    exactly this file and this data is kept. A variant that fails is in ``failures``; its error is raised when all fail.
+    exactly this file and this data is kept. A variant that fails is in ``failures``; its error is raised when all fail. What was
+    compiled for an accelerator is left out unless it is in ``variants``.
 
     Raises DataError when the data does not fit, ModelInputError when the model cannot be loaded.
     """
@@ -57,7 +59,7 @@ def evaluate(
                 "--reference out"
             )
         with subject.locked():
-            known = subject.variants(variants)
+            known = on_processors(subject.variants(variants), variants, progress)
             test = load_test(data, common_size(known), data_folder)
             return evaluate_run(subject, known, *test, threads=threads, runtime=runtime, progress=progress).or_raise()
     if variants:

@@ -226,8 +226,9 @@ class TargetLine:
     ``basis`` is MEASURED, or that of the TargetReport (predicted, compiled, modelled, executed); ``said_by`` the runtime or the
     tool. A latency in milliseconds stands with its own ``latency_basis`` (MEASURED, MODELLED, ESTIMATED) or not at all, and is
     called measured where a board measured it, nowhere else. ``on_target`` of ``operators`` run on the accelerator, in
-    ``subgraphs`` pieces; None where nothing was said. ``memory_kind`` is what ``memory_bytes`` are of. ``refusal`` says why the
-    place takes the variant not at all. ``file`` is what was compiled, relative to the run.
+    ``subgraphs`` pieces; None where nothing was said. ``memory_kind`` is what ``memory_bytes`` are of; ``streamed_bytes`` of
+    parameters are sent at every inference. ``refusal`` says why the place takes the variant not at all. ``file`` is what was
+    compiled, relative to the run.
 
     Raises ValueError for a figure that does not say what it is.
     """
@@ -245,6 +246,7 @@ class TargetLine:
     subgraphs: int | None = None
     memory_bytes: int | None = None
     memory_kind: str = ""
+    streamed_bytes: int | None = None
     flash_bytes: int | None = None
     refusal: str = ""
     remedy: str = ""

@@ -8,8 +8,9 @@ from .candidate import EPSILON, Candidate, drop_against, is_as_fast, is_slower, 
 from .difference import NO_DIFFERENCE
 from .gains import nothing_gained
 from .render import figures
+from .runnable import is_compiled
 
-__all__ = ["caveats", "measured_on", "reason"]
+__all__ = ["caveats", "left_out", "measured_on", "outdated", "reason"]
 
 FEW_SAMPLES = 1000
 CAUSES_SHOWN = 4
@@ -144,6 +145,35 @@ def caveats(candidates: Sequence[Candidate], base: Candidate, choice: Candidate 
     )
 
 
+def left_out(damaged: Sequence[str], stale: Sequence[tuple[str, str]]) -> Iterable[str]:
+    """What a run holds and nothing is said of: variants that are not whole, and (variant, target) of reports on other files."""
+    if damaged:
+        yield f"left out, as their files are not the ones that were written: {', '.join(damaged)}. Convert them again"
+    for target in dict.fromkeys(target for _, target in stale):
+        names = ", ".join(name for name, where in stale if where == target)
+        yield f"what {target} made of another {names} is left out: edgekit compile RUN --target {target} looks again"
+
+
+def outdated(candidates: Sequence[Candidate], compared: Sequence[Candidate]) -> Iterable[str]:
+    """Which compiled variants take no part, or were compiled from a file that has been converted anew."""
+    by_name = {item.name: item.variant for item in candidates}
+    for item in candidates:
+        variant = item.variant
+        if not is_compiled(variant):
+            continue
+        if item not in compared:
+            yield (
+                f"{item.name} was compiled for {variant.target} and not measured: edgekit bench RUN --variant {item.name} "
+                "--device NAME"
+            )
+        source = by_name.get(variant.compiled_from)
+        if source is not None and variant.key and variant.key != source.sha256:
+            yield (
+                f"{item.name} was compiled from another {source.name} than there is now: edgekit compile RUN --target "
+                f"{variant.target}"
+            )
+
+
 def _parted(candidates: Sequence[Candidate]) -> Iterable[str]:
     """Where a device answers something else than the host."""
     for item in candidates:
@@ -197,9 +227,16 @@ def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:
         yield f"latency was not measured for {', '.join(untimed)}: edgekit bench RUN"
     for emulator, names in _emulated(candidates).items():
         yield f"emulated by {emulator}: no latency for {', '.join(names)}. Measure on a board: edgekit bench RUN --device NAME"
-    unseen = [item.name for item in candidates if item.accuracy is None and item.evaluation is None]
-    if unseen:
-        yield f"accuracy was not measured for {', '.join(unseen)}: edgekit evaluate RUN --data D"
+    unseen = [item for item in candidates if item.accuracy is None and item.evaluation is None]
+    for compiled in (False, True):
+        names = ", ".join(item.name for item in unseen if is_compiled(item.variant) == compiled)
+        if names:
+            how = (
+                f"bench RUN --variant {names.replace(', ', ' --variant ')} --device NAME"
+                if compiled
+                else "evaluate RUN"
+            )
+            yield f"accuracy was not measured for {names}: edgekit {how} --data D"
     unlabelled = [item.name for item in candidates if item.accuracy is None and item.evaluation is not None]
     if unlabelled:
         yield f"the data has no class labels, so there is no accuracy for {', '.join(unlabelled)}"
