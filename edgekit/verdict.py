@@ -229,14 +229,10 @@ def _unmeasured(candidates: Sequence[Candidate]) -> Iterable[str]:
         yield f"emulated by {emulator}: no latency for {', '.join(names)}. Measure on a board: edgekit bench RUN --device NAME"
     unseen = [item for item in candidates if item.accuracy is None and item.evaluation is None]
     for compiled in (False, True):
-        names = ", ".join(item.name for item in unseen if is_compiled(item.variant) == compiled)
-        if names:
-            how = (
-                f"bench RUN --variant {names.replace(', ', ' --variant ')} --device NAME"
-                if compiled
-                else "evaluate RUN"
-            )
-            yield f"accuracy was not measured for {names}: edgekit {how} --data D"
+        of = [item.name for item in unseen if is_compiled(item.variant) == compiled]
+        if of:
+            how = f"bench RUN --variant {' --variant '.join(of)} --device NAME" if compiled else "evaluate RUN"
+            yield f"accuracy was not measured for {', '.join(of)}: edgekit {how} --data D"
     unlabelled = [item.name for item in candidates if item.accuracy is None and item.evaluation is not None]
     if unlabelled:
         yield f"the data has no class labels, so there is no accuracy for {', '.join(unlabelled)}"
