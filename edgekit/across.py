@@ -27,7 +27,7 @@ MOST_HISTORY = 1000  # reports looked at, the newest of them
 # What a target's tool calls the memory a model works in; the first that a report has is shown.
 WORKING_MEMORY = {"arena": "arena", "tensor_arena": "arena", "sram": "SRAM", "dram": "DRAM"}
 FLASH = ("flash", "off_chip_flash")
-EDGETPU_MEMORY = "on the chip"
+EDGETPU_MEMORY = "on chip"
 IN_PIECES = ("edgetpu", "ethos-u")
 MIB, MOST_MIB = 1 << 20, 1e9
 

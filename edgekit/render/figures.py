@@ -30,6 +30,7 @@ __all__ = [
     "millijoules",
     "milliseconds",
     "milliseconds_between",
+    "milliseconds_within",
     "percent",
     "points",
     "ratio",
@@ -51,13 +52,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 def milliseconds(value: float | None) -> str:
     """A duration in milliseconds to three significant digits; below 0.1 ms in microseconds, from 10 s on in seconds."""
-    if value is None or not math.isfinite(value):
-        return MISSING
-    if abs(value) >= 10_000:
-        return f"{_significant(value / 1000)} s"
-    if value and abs(value) < 0.1:
-        return f"{_significant(value * 1000)} µs"
-    return f"{_significant(value)} ms"
+    return MISSING if value is None or not math.isfinite(value) else _duration(value)
 
 
 def milliseconds_between(low: float | None, high: float | None) -> str:
@@ -65,6 +60,15 @@ def milliseconds_between(low: float | None, high: float | None) -> str:
     first, last = milliseconds(low), milliseconds(high)
     number, _, unit = first.partition(" ")
     return f"{number if unit and last.endswith(f' {unit}') else first} to {last}" if first != last else first
+
+
+def milliseconds_within(value: float, low: float, high: float) -> str:
+    """A duration that is known by its bounds, to two significant digits: ``2.9 ms (1.8 to 6.0)``."""
+    texts = [_duration(time, 2) for time in (value, low, high)]
+    unit = texts[0].partition(" ")[2]
+    alike = all(text.endswith(f" {unit}") for text in texts)
+    low_text, high_text = (text.removesuffix(f" {unit}") if alike else text for text in texts[1:])
+    return f"{texts[0]} ({low_text} to {high_text})"
 
 
 def size(value: float | None) -> str:
@@ -225,6 +229,14 @@ def _significant(value: float, digits: int = 3) -> str:
         return "0"
     exponent = int(f"{abs(value):.{digits - 1}e}".rsplit("e", 1)[1])
     return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
+
+
+def _duration(value: float, digits: int = 3) -> str:
+    if abs(value) >= 10_000:
+        return f"{_significant(value / 1000, digits)} s"
+    if value and abs(value) < 0.1:
+        return f"{_significant(value * 1000, digits)} µs"
+    return f"{_significant(value, digits)} ms"
 
 
 def _honest_decimals(value: float, edges: tuple[int, ...]) -> int:

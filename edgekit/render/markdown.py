@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import figures
+from .across import across_columns, across_title, is_across, legend_lines, places, refusal_lines, remark_lines
 from .conditions import board_line, noise_line
 from .measured import sustained_facts
 from .run_with import run_with_lines
@@ -31,6 +32,7 @@ def render_markdown(comparison: Comparison) -> str:
         _bullets("Measured on", (f"{escape(key)}: {escape(value)}" for key, value in comparison.measured_on.items())),
         _bullets("Run with", (escape(line) for line in run_with_lines(comparison))),
         _bullets("Conditions", (escape(line) for line in _conditions(comparison))),
+        "\n".join(_across(comparison)),
         _bullets("Caveats", (escape(caveat) for caveat in comparison.caveats)),
         f"<sub>Compared {escape(comparison.created)}</sub>" if comparison.created else "",
     ]
@@ -85,6 +87,28 @@ def _conditions(comparison: Comparison) -> Iterator[str]:
         told = [board_line(report), *(f"{title} {text}" for title, text in sustained_facts(report))]
         if any(told):
             yield f"{plain(name)}: {'; '.join(filter(None, (noise_line(report), *told)))}"
+
+
+def _across(comparison: Comparison) -> Iterator[str]:
+    """Boards and targets side by side, every figure with what it is."""
+    if not is_across(comparison):
+        return
+    shown = across_columns(comparison)
+    yield from (f"### {across_title(comparison)}", "")
+    yield _row("on", "variant", *(escape(column.title) for column in shown), "said by")
+    yield _row(":--", ":--", *(":--" if column.words else "--:" for column in shown), ":--")
+    for place in places(comparison):
+        for line in place.lines:
+            cells = (
+                line.target,
+                plain(line.variant),
+                *(column.text(line) for column in shown),
+                plain(line.said_by, 100),
+            )
+            yield _row(*map(escape, cells))
+    remarks = [*refusal_lines(comparison), *remark_lines(comparison)]
+    yield from ("", *(f"- {escape(line)}" for line in remarks)) if remarks else ()
+    yield from ("", f"<sub>{escape('. '.join(line.rstrip('.') for line in legend_lines(comparison)))}.</sub>")
 
 
 def _bullets(title: str, lines: Iterator[str]) -> str:

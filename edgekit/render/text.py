@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import figures
+from .across_text import render_across
 from .run_with import run_with_lines
 from .summary import (
     CHOICE_MARK,
@@ -70,6 +71,7 @@ def render_text(comparison: Comparison, console: Console) -> None:
         say(legend(comparison), "dim")
     for line in run_with_lines(comparison):
         say(line, "dim")
+    render_across(comparison, console, say, lambda text: _readable(text, plain_ascii))
     for line, style in _verdict(comparison):
         say(line, style)
 
