@@ -1,0 +1,80 @@
+"""What a user should hear of a model before it goes to the Edge TPU, though nothing stops there: what it is, what that costs."""
+
+from __future__ import annotations
+
+from ..operators import Operator, OperatorGraph
+from .conditions import EIGHT_BITS, FLOATS, activations
+
+__all__ = ["find_warnings"]
+
+
+def find_warnings(graph: OperatorGraph, *, mapped: bool, refused: bool) -> tuple[str, ...]:
+    """Sentences about ``graph``; ``mapped`` says whether any of it runs on the Edge TPU, ``refused`` whether all is refused."""
+    found = [_precision(graph), _ends(graph), _batch(graph), _unknown_shape(graph), _subgraphs(graph)]
+    if not mapped and not refused and graph.operators:
+        found.append(
+            "nothing maps: the compiler says that it succeeded, and the whole model runs on the processor all the same"
+        )
+    return tuple(filter(None, found))
+
+
+def _precision(graph: OperatorGraph) -> str:
+    flowing = [tensor for operator in graph.operators for tensor in activations(operator) if not tensor.constant]
+    floats = sum(tensor.dtype in FLOATS for tensor in flowing)
+    eight = sum(tensor.dtype in EIGHT_BITS for tensor in flowing)
+    if floats and not eight:
+        kind = (
+            "is dynamic-range quantized: weights of 8 bits, everything else float"
+            if _has_int8_weights(graph)
+            else "is float"
+        )
+        return (
+            f"the model {kind}; the Edge TPU computes with int8 alone: edgekit convert MODEL --data DATA --recipe int8"
+        )
+    if not floats and not eight and any(tensor.dtype == "int16" for tensor in flowing):
+        return "the model is quantized to 16 bits (int16x8); the Edge TPU computes with int8 alone"
+    islands = [operator for operator in graph.operators if _computes_float(operator)]
+    if islands and eight:
+        named = ", ".join(sorted({operator.type for operator in islands})[:5])
+        return f"the model is quantized in part: {len(islands)} of {len(graph.operators)} operators compute with floats ({named})"
+    return ""
+
+
+def _has_int8_weights(graph: OperatorGraph) -> bool:
+    return any(tensor.dtype in EIGHT_BITS for operator in graph.operators for tensor in operator.constant_inputs)
+
+
+def _computes_float(operator: Operator) -> bool:
+    if operator.custom or operator.type in ("QUANTIZE", "DEQUANTIZE"):
+        return False
+    return any(tensor.dtype in FLOATS for tensor in activations(operator))
+
+
+def _ends(graph: OperatorGraph) -> str:
+    if not any(operator.type in ("QUANTIZE", "DEQUANTIZE") for operator in graph.operators):
+        return ""
+    ends = {"inputs": graph.card.inputs, "outputs": graph.card.outputs}
+    floats = [name for name, tensors in ends.items() if any(tensor.dtype in FLOATS for tensor in tensors)]
+    if not floats or not any(tensor.dtype in EIGHT_BITS for op in graph.operators for tensor in activations(op)):
+        return ""
+    return f"float {' and '.join(floats)}: the processor converts them each time; --input-type int8 --output-type int8 saves it"
+
+
+def _batch(graph: OperatorGraph) -> str:
+    rows = next((t.shape[0] for t in graph.card.inputs if len(t.shape) > 3 and t.shape[0] > 1), 0)
+    return f"a batch of {rows}: the Edge TPU takes one row at a time; convert with --batch 1" if rows else ""
+
+
+def _unknown_shape(graph: OperatorGraph) -> str:
+    """Sizes that the file leaves open beyond the batch: the compiler takes what is stored, most often 1."""
+    for tensor in graph.card.inputs:
+        signature = tensor.shape_signature or ()
+        if -1 in signature[1:]:
+            wanted, stored = ("x".join("?" if s < 0 else str(s) for s in sizes) for sizes in (signature, tensor.shape))
+            return f"the input {tensor.name!r} leaves sizes open ({wanted}), the compiler takes {stored}: fix the sizes"
+    return ""
+
+
+def _subgraphs(graph: OperatorGraph) -> str:
+    more = graph.card.subgraphs - 1
+    return f"{more} more subgraphs (branches, loops): those run on the processor" if more > 0 else ""
