@@ -2,7 +2,7 @@
 
 ``auto`` is what the runtime does by itself, ``none`` its plain kernels, ``xnnpack`` insists on XNNPACK, ``edgetpu`` is
 libedgetpu, ``external:PATH`` any library of TFLite's external delegate interface
-(tensorflow/lite/delegates/external/external_delegate_interface.h).
+(tensorflow/lite/delegates/external/external_delegate_interface.h), ``litert:gpu`` an accelerator of LiteRT's CompiledModel.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ __all__ = [
     "reopened_options",
 ]
 
-DELEGATES = ("auto", "none", "xnnpack", "edgetpu", "external")
-FORMS = "auto, none, xnnpack, edgetpu, edgetpu:usb, edgetpu:usb:0, edgetpu:pci:0, edgetpu::0, external:PATH.so"
+DELEGATES = ("auto", "none", "xnnpack", "edgetpu", "external", "litert")
+FORMS = (
+    "auto, none, xnnpack, edgetpu, edgetpu:usb, edgetpu:usb:0, edgetpu:pci:0, edgetpu::0, external:PATH.so, litert:cpu, "
+    "litert:gpu, litert:npu, litert:gpu+cpu, litert:npu+cpu"
+)
+# In the order they are tried for an operator; the processor takes what is left, and LiteRT refuses without it.
+LITERT_ACCELERATORS = ("npu", "gpu", "cpu")
 REOPENING, REOPENING_PAUSE_S = 5, 0.5
 DEVICE = re.compile(r"(usb|pci)?(:\d{1,3})?", re.ASCII)
 # libedgetpu's own names and values (tflite/edgetpu_delegate_for_custom_op_tflite_plugin.cc).
@@ -44,16 +49,21 @@ EDGETPU_OPTIONS = {
 
 @dataclass(frozen=True)
 class DelegateRequest:
-    """``kind`` is one of DELEGATES; ``library`` the file or name to load, ``options`` what the library is given."""
+    """``kind`` is one of DELEGATES; ``library`` the file or name to load, ``options`` what the library is given.
+
+    Of kind ``litert``: ``accelerators`` of LITERT_ACCELERATORS, and after the trial ``taken``, what took the model over.
+    """
 
     kind: str
     library: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    accelerators: tuple[str, ...] = ()
+    taken: str = ""
 
     @property
     def loads_code(self) -> bool:
-        """Whether code from outside the runtime comes into the process."""
-        return bool(self.library)
+        """Whether code from outside the runtime comes into the process: a library, or a driver of LiteRT's."""
+        return bool(self.library) or any(name != "cpu" for name in self.accelerators)
 
     @property
     def options_text(self) -> str:
@@ -65,7 +75,7 @@ AUTO = DelegateRequest("auto")
 
 
 def parse_delegate(text: str) -> DelegateRequest:
-    """``auto``, ``none``, ``xnnpack``, ``edgetpu[:DEVICE][;option=value]`` or ``external:PATH[;key=value]``.
+    """``auto``, ``none``, ``xnnpack``, ``edgetpu[:DEVICE][;option=value]``, ``external:PATH[;key=value]`` or ``litert:A[+A]``.
 
     DEVICE is ``usb``, ``usb:N``, ``pci``, ``pci:N`` or ``:N``. libedgetpu heeds its options only beside an explicit index:
     they are refused without. Raises InputError for anything else, with what was probably meant.
@@ -82,6 +92,8 @@ def parse_delegate(text: str) -> DelegateRequest:
         return DelegateRequest("external", path, options)
     if kind == "edgetpu":
         return DelegateRequest("edgetpu", edgetpu_library(), _edgetpu_options(head, rest, options))
+    if kind == "litert" and not options:
+        return DelegateRequest("litert", accelerators=_litert_accelerators(head, rest))
     if head not in DELEGATES or options:
         raise InputError(f"unknown delegate {clean_text(text)!r}{_suggestion(kind)}")
     return DelegateRequest(kind)
@@ -130,6 +142,18 @@ def reopened_options(runtime: Runtime, request: DelegateRequest) -> dict[str, An
         except ValueError:
             time.sleep(REOPENING_PAUSE_S)
     return delegate_options(runtime, request)
+
+
+def _litert_accelerators(head: str, rest: str) -> tuple[str, ...]:
+    """The accelerators' names in LiteRT's order; raises InputError for others, and for one named twice."""
+    asked = rest.split("+")
+    for name in asked:
+        if name not in LITERT_ACCELERATORS or asked.count(name) > 1:
+            raise InputError(
+                f"unknown accelerator {clean_text(name)!r} of LiteRT in {clean_text(head)!r}{_close(name, LITERT_ACCELERATORS)}: "
+                "choose from litert:cpu, litert:gpu, litert:npu, and with the CPU for what is left litert:gpu+cpu, litert:npu+cpu"
+            )
+    return tuple(name for name in LITERT_ACCELERATORS if name in asked)
 
 
 def _edgetpu_options(head: str, device: str, options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

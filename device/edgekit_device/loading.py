@@ -61,7 +61,7 @@ def check_threads(threads: int) -> None:
 
 class Opened(NamedTuple):
     """An interpreter with its tensors allocated, and what took operators over: ``edgetpu``, ``external``, ``xnnpack``,
-    ``flex``, ``none``; empty where the runtime does not tell."""
+    ``flex``, ``litert-cpu`` …, ``none``; empty where the runtime does not tell."""
 
     interpreter: Any
     delegate: str
@@ -75,6 +75,8 @@ def open_interpreter(
     Raises ModelError where the runtime refuses, DelegateError where a library that was tried before refuses now, or where
     XNNPACK was asked for and takes over nothing.
     """
+    if delegate.kind == "litert":
+        return _open_compiled(runtime, content, threads, name, delegate)
     try:
         options = reopened_options(runtime, delegate)
     except (*RUNTIME_FAILURES, OSError, AttributeError) as error:
@@ -93,6 +95,18 @@ def open_interpreter(
             "kernels for these operators or this precision. Run it with --delegate auto, or with another --runtime"
         )
     return Opened(interpreter, taken)
+
+
+def _open_compiled(runtime: Runtime, content: bytes, threads: int, name: str, delegate: DelegateRequest) -> Opened:
+    """In LiteRT's CompiledModel; what took over is what the trial found."""
+    from .litert_model import CompiledInterpreter  # most models need none of it
+
+    try:
+        interpreter = CompiledInterpreter(runtime, content, threads, delegate.accelerators)
+        interpreter.allocate_tensors()
+    except RUNTIME_FAILURES as error:
+        raise translate(error, ModelError, f"{runtime.name} cannot load {name} in a CompiledModel") from error
+    return Opened(interpreter, delegate.taken or "litert-cpu")
 
 
 def _operators(interpreter: Any) -> set[str]:
@@ -144,10 +158,18 @@ def probe_model(
     interpreter too: that is where damage done to the heap shows.
     """
 
+    if delegate.kind == "litert":
+        from .litert_model import check_compiled_model
+
+        check_compiled_model(runtime)
+
     def load_and_run() -> None:
-        options = delegate_options(runtime, delegate)
-        interpreter = runtime.interpreter(model_content=content, num_threads=threads, **options)
-        interpreter.allocate_tensors()
+        if delegate.kind == "litert":
+            interpreter = _open_compiled(runtime, content, threads, name, delegate).interpreter
+        else:
+            options = delegate_options(runtime, delegate)
+            interpreter = runtime.interpreter(model_content=content, num_threads=threads, **options)
+            interpreter.allocate_tensors()
         run_once(interpreter)
         for raw in interpreter.get_output_details():
             interpreter.get_tensor(raw["index"])

@@ -46,7 +46,7 @@ class Model:
 
     ``model`` is a path or the bytes of a .tflite. ``runtime`` is ``auto``, ``litert``, ``tflite`` or ``tf``. ``delegate`` is
     ``auto`` (what the runtime does by itself, and the Edge TPU for a model compiled for one), ``none``, ``xnnpack``,
-    ``edgetpu``, ``edgetpu:usb:0``, ``external:PATH.so`` … (``parse_delegate`` has all forms). A delegate's library is always
+    ``edgetpu``, ``external:PATH.so``, ``litert:gpu`` … (``parse_delegate`` has all forms). What loads a library is always
     tried with this model in a child process first: a mismatched one kills the process that loads it.
     ``probe=True`` loads and runs the model once in a child process first, so that a file that would kill the process
     raises ModelCrashError instead; pass False for files you made yourself, to save that second load. It is a trial,
@@ -82,12 +82,15 @@ class Model:
         self._probing = probe
         self._runtime = load_runtime(runtime)
         self._lock = threading.Lock()
-        self._resizable: Optional[bool] = None
+        # What a GPU's driver does to a resized model no fork can try.
+        self._resizable: Optional[bool] = (
+            False if self._delegate.kind == "litert" and self._delegate.loads_code else None
+        )
         self._named: dict[Optional[str], tuple[dict[str, int], dict[str, int]]] = {}
         if self._delegate.loads_code:
             from .trial import try_delegate  # most models need none of it
 
-            try_delegate(self._runtime, self._content, threads, self.name, self._delegate)
+            self._delegate = try_delegate(self._runtime, self._content, threads, self.name, self._delegate)
         elif probe:
             probe_model(self._runtime, self._content, threads, self.name, delegate=self._delegate)
         self._load()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ._runtime import Runtime, load_runtime
-from .delegates import choose_delegate, parse_delegate
+from .delegates import DelegateRequest, choose_delegate, parse_delegate
 from .errors import ModelError, ProfileError
 from .litert_profiler import Event, ProfiledRun, profile_runs
 from .loading import ModelSource, check_threads, read_model
@@ -50,8 +50,9 @@ def profile_model(
     asked = parse_delegate(delegate)
     content, name = read_model(model)
     chosen = load_runtime(runtime)
-    kind = choose_delegate(asked, content, name).kind
-    _check_possible(chosen, kind)
+    found = choose_delegate(asked, content, name)
+    _check_possible(chosen, found)
+    kind = found.kind
     answer = _in_a_child(content, name, chosen, threads, kind, seconds)
     runs = _undisturbed(answer.runs)
     first = runs[0].operators
@@ -68,14 +69,15 @@ def profile_model(
     return ProfileFacts(f"profiler of {chosen.name} {chosen.version}, {_kernels(kind)}", total_ms, operators)
 
 
-def _check_possible(runtime: Runtime, kind: str) -> None:
+def _check_possible(runtime: Runtime, delegate: DelegateRequest) -> None:
     numbers = tuple(int(part) for part in runtime.version.split(".")[:2] if part.isdecimal())
     if runtime.name != "litert" or numbers < LEAST_VERSION:
         raise ProfileError(
             f"{runtime.name} {runtime.version} gives no time per operator: expected LiteRT of at least "
             f'{".".join(map(str, LEAST_VERSION))}. Type: pip install "edgekit-device[litert]"'
         )
-    if kind in ("edgetpu", "external"):
+    if delegate.loads_code:
+        kind = "+".join(delegate.accelerators) or delegate.kind
         raise ProfileError(f"the delegate {kind} gives no time per operator: profile with --delegate auto or none")
     if not CAN_FORK:
         raise ProfileError("a profile is measured in a forked process, and this system forks none")

@@ -56,15 +56,16 @@ def _epitaph(name: str, about: str, chatter: IO[bytes]) -> str:
 
 
 def _be_the_child(command: Callable[[], int], chatter: int) -> None:
-    """Keep our own messages on the real standard error; what C code writes to descriptor 2 goes to ``chatter``."""
+    """Keep our own words on the real standard output and error; what C code writes to their descriptors goes to ``chatter``."""
     code = EXIT_WORLD
     try:
         signal.signal(signal.SIGINT, _interrupt_once)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         no_core_dump()
-        sys.stderr = os.fdopen(os.dup(2), "w")
-        os.dup2(chatter, 2)
+        sys.stdout, sys.stderr = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
+        for descriptor in (1, 2):
+            os.dup2(chatter, descriptor)
         result = command()
         sys.stdout.flush()
         code = result

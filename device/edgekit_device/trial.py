@@ -22,15 +22,23 @@ NO_REASON = "it gave no delegate and no reason"
 _passed: set[tuple[str, DelegateRequest, int, int]] = set()
 
 
-def try_delegate(runtime: Runtime, content: bytes, threads: int, name: str, delegate: DelegateRequest) -> None:
+def try_delegate(
+    runtime: Runtime, content: bytes, threads: int, name: str, delegate: DelegateRequest
+) -> DelegateRequest:
     """Load the library, make an interpreter with it and run ``content`` once, all in a child; what passed is not tried again.
+
+    Returns ``delegate``, of LiteRT's accelerators with what the trial found to have taken the model over.
 
     Raises DelegateError that says in which of these it failed or crashed; for an Edge TPU with what stands in its way. Where
     processes cannot be forked nothing is tried.
     """
     key = (runtime.name, delegate, threads, hash(content))
+    if delegate.kind == "litert":
+        from .litert_trial import try_litert
+
+        return try_litert(runtime, content, threads, name, delegate)
     if key in _passed or not CAN_FORK:
-        return
+        return delegate
     stage = mmap.mmap(-1, 1)  # shared with the child: how far it came
 
     def attempt() -> None:
@@ -47,6 +55,7 @@ def try_delegate(runtime: Runtime, content: bytes, threads: int, name: str, dele
     except ModelError as error:
         raise _failure(error, STAGES[stage[0]].format(name=name), runtime, delegate) from error
     _passed.add(key)
+    return delegate
 
 
 def _loaded(runtime: Runtime, delegate: DelegateRequest) -> dict[str, Any]:

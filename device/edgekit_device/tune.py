@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ._runtime import RUNTIMES, installed_runtimes, load_runtime
+from .accelerators.litert import find_accelerators
 from .bootstrap import ratio_interval
 from .delegates import choose_delegate, parse_delegate
 from .emulation import find_emulator
@@ -78,7 +79,8 @@ class _Trial:
     def facts(self) -> TuningTrial:
         """As the report holds it."""
         median = None if self.error else round(self.median_ns / 1e6, 6)
-        delegate = self.ran.delegate or self.way.delegate
+        asked = self.way.delegate  # what LiteRT's accelerators are asked for by is no name of what took over
+        delegate = asked if asked.startswith("litert:") else self.ran.delegate or asked
         return TuningTrial(self.way.runtime, self.ran.version, delegate, self.way.threads, median, self.error)
 
 
@@ -110,7 +112,11 @@ def tune(
     content, name = read_model(model)
     until = time.monotonic() + budget_s
     trials = _screened(
-        ways_to_run(content, name, runtime, delegate, most_threads), content, name, until - budget_s / 4, clock
+        ways_to_run(content, name, runtime, delegate, most_threads, _accelerators(runtime, delegate)),
+        content,
+        name,
+        until - budget_s / 4,
+        clock,
     )
     working = [trial for trial in trials if not trial.error]
     if not working:
@@ -122,9 +128,15 @@ def tune(
 
 
 def ways_to_run(
-    content: bytes, name: str, runtime: str = "auto", delegate: str = "auto", most_threads: Optional[int] = None
+    content: bytes,
+    name: str,
+    runtime: str = "auto",
+    delegate: str = "auto",
+    most_threads: Optional[int] = None,
+    accelerators: Sequence[str] = (),
 ) -> list[Way]:
-    """The ways that are tried, the likely ones first: the runtimes' own delegates with one thread and up, then none.
+    """The ways that are tried, the likely ones first: the runtimes' own delegates with one thread and up, LiteRT's
+    ``accelerators`` (``litert:gpu``: threads are nothing to it; ``litert:cpu``), then none.
 
     Runtimes are those installed; TensorFlow, whose kernels LiteRT has too, only where there is no other or it is named.
     A model compiled for the Edge TPU has one delegate, and threads are nothing to it.
@@ -137,7 +149,20 @@ def ways_to_run(
         raise InputError(f"expected threads (--threads) of at least 1, got {most!r}")
     delegates = [delegate] if delegate != "auto" or compiled else ["auto", "none"]
     threads = [1] if compiled else sorted({*(2**n for n in range(8) if 2**n <= most), most})
-    return [Way(r, d, t) for d in delegates for r in runtimes or [load_runtime("auto").name] for t in threads]
+    ways = [Way(r, d, t) for d in delegates for r in runtimes or [load_runtime("auto").name] for t in threads]
+    if delegate != "auto" or compiled or "litert" not in runtimes:
+        return ways
+    own = [Way("litert", name, t) for name in accelerators for t in (threads if name == "litert:cpu" else [1])]
+    plain = [way for way in ways if way.delegate == "none"]
+    return [*(way for way in ways if way not in plain), *own, *plain]
+
+
+def _accelerators(runtime: str, delegate: str) -> list[str]:
+    """LiteRT's accelerators that work here, those that are real first; none where others are asked for."""
+    if delegate != "auto" or runtime not in ("auto", "litert") or "litert" not in installed_runtimes():
+        return []
+    found = find_accelerators(load_runtime("litert"))
+    return [it.name for it in reversed(found) if it.available and not it.software]
 
 
 def _screened(ways: Sequence[Way], content: bytes, name: str, until: float, clock: Callable[[], int]) -> list[_Trial]:

@@ -2,10 +2,11 @@
 
 A plain program, since a device's environment has no pytest and may be Python 3.9:
 
-    python model_contract.py FOLDER RUNTIME DELEGATES
+    python model_contract.py FOLDER RUNTIME DELEGATES [DELEGATE]
 
 FOLDER holds the models of tests/device/models.py as NAME.tflite; DELEGATES is what takes over a float32 and an int8
-model, as ``xnnpack,none``. Prints one JSON object: for every check null, or how it failed.
+model, as ``xnnpack,none``; DELEGATE is what is asked for, ``auto`` unless given. Prints one JSON object: for every check null, or
+how it failed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Bench:
     folder: pathlib.Path
     runtime: str
     delegates: tuple[str, str]
+    asked: str
 
     def path(self, name: str) -> pathlib.Path:
         """The file of a model."""
@@ -44,7 +46,7 @@ class Bench:
 
     def model(self, name: str, **options: Any) -> Model:
         """The model, over the runtime under test."""
-        return Model(self.path(name), runtime=self.runtime, **options)
+        return Model(self.path(name), runtime=self.runtime, delegate=self.asked, **options)
 
 
 CHECKS: dict[str, Callable[[Bench], None]] = {}
@@ -487,7 +489,7 @@ def several_threads_get_their_own_answers(bench: Bench) -> None:
 
 
 def main() -> None:
-    bench = Bench(pathlib.Path(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
+    bench = Bench(pathlib.Path(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")), (sys.argv[4:] or ["auto"])[0])
     results = {}
     for name, function in CHECKS.items():
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import edgekit_device.tune as module
 import pytest
 from edgekit_device import BenchmarkReport, DeviceRuntimeError, InputError, ModelError, trial
+from edgekit_device.accelerators.litert import LiteRtAccelerator
 from edgekit_device.cli import main
 from edgekit_device.report import RuntimeFacts
 from edgekit_device.tune import Way, tune, ways_to_run
@@ -49,6 +50,39 @@ def test_a_compiled_model_has_one_delegate_and_no_use_for_threads() -> None:
 
 
 @pytest.mark.usefixtures("two_runtimes")
+def test_accelerators_of_litert_come_before_plain_kernels() -> None:
+    """The CPU's with every number of threads, the others with one; none for another delegate or another runtime."""
+    names = ["litert:gpu", "litert:cpu"]
+    ways = ways_to_run(dense_model(), "m", "litert", most_threads=2, accelerators=names)
+
+    assert [(way.delegate, way.threads) for way in ways] == [
+        ("auto", 1), ("auto", 2), ("litert:gpu", 1), ("litert:cpu", 1), ("litert:cpu", 2), ("none", 1), ("none", 2)
+    ]  # fmt: skip
+    assert {way.delegate for way in ways_to_run(dense_model(), "m", delegate="none", accelerators=names)} == {"none"}
+    assert {way.delegate for way in ways_to_run(compiled_model(), "m", accelerators=names)} == {"auto"}
+
+
+def test_only_what_works_and_is_real_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that is a program on the processor, and one that is not there, cannot win."""
+    found = [
+        LiteRtAccelerator("litert:cpu", True),
+        LiteRtAccelerator("litert:gpu", True, software=True),
+        LiteRtAccelerator("litert:npu", False, reason="none"),
+    ]
+    seen: list[str] = []
+    monkeypatch.setattr(module, "find_accelerators", lambda _runtime: found)
+
+    def listed(ways: list[Way], *_: object) -> None:
+        seen.extend(way.delegate for way in ways)
+        raise DeviceRuntimeError("these are the ways")
+
+    monkeypatch.setattr(module, "_screened", listed)
+    with pytest.raises(DeviceRuntimeError, match="these are the ways"):
+        tune(dense_model(), runtime="litert", most_threads=1)
+
+    assert seen == ["auto", "litert:cpu", "none"]
+
+
 def test_what_is_named_is_kept_to() -> None:
     """A delegate, a runtime."""
     assert {way.delegate for way in ways_to_run(dense_model(), "m", delegate="xnnpack")} == {"xnnpack"}
@@ -143,12 +177,13 @@ def test_who_fails_in_the_finals_is_out() -> None:
 
 
 def test_ways_are_tried_and_listed_fastest_first() -> None:
-    """LiteRT with and without XNNPACK on this machine: each is named by what took over, and the best can be asked for."""
-    best, facts = tune(conv_model("int8"), runtime="litert", most_threads=2, budget_s=BUDGET_S)
+    """LiteRT with and without XNNPACK, and its CompiledModel: each is named as it can be asked for, the best too."""
+    best, facts = tune(conv_model("int8"), runtime="litert", most_threads=2, budget_s=3 * BUDGET_S)
     tried = {(t.delegate, t.threads) for t in facts.trials}
     others = [t.median_ms for t in facts.trials[1:]]
 
-    assert tried == {("xnnpack", 1), ("xnnpack", 2), ("none", 1), ("none", 2)}
+    assert tried >= {(delegate, threads) for delegate in ("xnnpack", "none", "litert:cpu") for threads in (1, 2)}
+    assert {delegate for delegate, _ in tried} <= {"xnnpack", "none", "litert:cpu", "litert:gpu", "litert:npu"}
     assert (best.runtime, best.delegate, best.threads) == (
         facts.trials[0].runtime, facts.trials[0].delegate, facts.trials[0].threads
     )  # fmt: skip
@@ -203,7 +238,8 @@ def test_what_the_time_does_not_reach_is_not_tried() -> None:
     best, facts = tune(dense_model(), runtime="litert", most_threads=2, budget_s=0.001)
 
     assert best.threads == 1
-    assert [t.error for t in facts.trials] == ["", *["not tried: the time was spent"] * 3]
+    assert [t.error for t in facts.trials] == ["", *["not tried: the time was spent"] * (len(facts.trials) - 1)]
+    assert len(facts.trials) >= 6
 
 
 def test_what_cannot_be_tuned_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +268,7 @@ def test_the_command_prints_a_report_measured_with_the_best(tmp_path: Path, capf
     best = report.tuning.trials[0]
 
     assert (report.runtime.name, report.runtime.delegate, report.runtime.threads) == ("litert", best.delegate, 1)
-    assert {t.delegate for t in report.tuning.trials} == {"xnnpack", "none"}
+    assert {t.delegate for t in report.tuning.trials} >= {"xnnpack", "none", "litert:cpu"}
     assert report.latency.count > 0
 
 

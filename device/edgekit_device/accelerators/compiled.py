@@ -1,18 +1,20 @@
-"""What a model compiled for an Edge TPU is known by, its custom operator, and the library that runs it."""
+"""What a compiled model is known by, its custom operator; what runs an Edge TPU's; and the signature of the main graph."""
 
 from __future__ import annotations
 
 import os
 import struct
 import sys
+from typing import Optional
 
 from ..text import clean_text
 
-__all__ = ["EDGETPU_OPERATOR", "LIBRARY_VARIABLE", "custom_operators", "edgetpu_library"]
+__all__ = ["EDGETPU_OPERATOR", "LIBRARY_VARIABLE", "custom_operators", "edgetpu_library", "main_signature"]
 
 EDGETPU_OPERATOR = "edgetpu-custom-op"
 LIBRARY_VARIABLE = "EDGEKIT_EDGETPU_LIBRARY"
-OPERATOR_CODES, CUSTOM_CODE = 1, 1  # field numbers in Model and in OperatorCode (tensorflow/lite/schema/schema.fbs)
+# Field numbers in Model, OperatorCode and SignatureDef (tensorflow/lite/schema/schema.fbs).
+OPERATOR_CODES, CUSTOM_CODE, SIGNATURES, SIGNATURE_KEY, SIGNATURE_GRAPH = 1, 1, 7, 2, 4
 
 
 def custom_operators(content: bytes) -> frozenset[str]:
@@ -24,6 +26,20 @@ def custom_operators(content: bytes) -> frozenset[str]:
         if name:
             names.add(clean_text(content[name + 4 : name + 4 + _u32(content, name)].decode("utf-8", "replace")))
     return frozenset(names)
+
+
+def main_signature(content: bytes) -> Optional[str]:
+    """The key of the signature that runs subgraph 0 of a verified .tflite, None where none does."""
+    signatures = _follow(content, _field(content, _u32(content, 0), SIGNATURES))
+    for number in range(_u32(content, signatures) if signatures else 0):
+        signature = _follow(content, signatures + 4 + 4 * number)
+        graph, key = (
+            _field(content, signature, SIGNATURE_GRAPH),
+            _follow(content, _field(content, signature, SIGNATURE_KEY)),
+        )
+        if key and not (graph and _u32(content, graph)):
+            return content[key + 4 : key + 4 + _u32(content, key)].decode("utf-8", "replace")
+    return None
 
 
 def edgetpu_library() -> str:

@@ -29,5 +29,5 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="D",
         help="auto (default), none (plain kernels), xnnpack, edgetpu, edgetpu:usb:0, edgetpu:pci:0 (options behind it: "
-        "'edgetpu:usb:0;performance=Medium'), or external:PATH.so",
+        "'edgetpu:usb:0;performance=Medium'), external:PATH.so, or litert:cpu, litert:gpu, litert:npu, litert:gpu+cpu",
     )
