@@ -21,7 +21,7 @@ __all__ = [
     "CUSTOM_OP",
     "EXECUTION_ONLY",
     "PARAMETER_CACHING",
-    "PLACEHOLDER",
+    "PLACEHOLDERS",
     "STAND_ALONE",
     "Executable",
     "Layer",
@@ -33,7 +33,9 @@ __all__ = [
 
 CUSTOM_OP = "edgetpu-custom-op"
 IDENTIFIER = b"DWN1"
-PLACEHOLDER = b"EPCT"  # what the package `edgecompiler` writes where there is no compiler; nothing can run it
+# How the options begin that the Python package `edgecompiler` writes where there is no compiler: it calls them EPCT, stores
+# 0x45504342 with the low byte first, and nothing can run them.
+PLACEHOLDERS = (b"BCPE", b"EPCB", b"EPCT")
 PACKAGE_KEY = "4"
 MOST_EXECUTABLES = 256
 
@@ -82,8 +84,8 @@ class Transfers:
 class Executable:
     """One executable. ``type`` is STAND_ALONE, PARAMETER_CACHING or EXECUTION_ONLY, or type_N for one the schema has not.
 
-    ``narrow_bytes_per_tile`` of each tile's memory hold activations. ``estimated_cycles`` is the compiler's own, 0 from compiler 15
-    on. Executables with the same ``caching_token`` share the chip's parameter memory.
+    ``narrow_bytes_per_tile`` of each tile's memory hold activations. ``estimated_cycles`` is the compiler's own, 0 from compiler
+    15 on. Executables with the same ``caching_token`` share the chip's parameter memory.
     """
 
     name: str
@@ -140,10 +142,10 @@ def read_package(options: bytes) -> Package:
     Raises ModelFileError for anything that is no whole package, and says so where it is a placeholder of the Python package
     ``edgecompiler``.
     """
-    if PLACEHOLDER in (bytes(options[:4]), bytes(options[4:8])):
+    if bytes(options[:4]) in PLACEHOLDERS:
         raise _placeholder()
     data = package_bytes(options)
-    if PLACEHOLDER in (data[:4], data[4:8]):
+    if data[:4] in PLACEHOLDERS:
         raise _placeholder()
     budget = Budget(len(options))
     package = root_table(memoryview(data), budget, IDENTIFIER)
@@ -167,7 +169,7 @@ def read_package(options: bytes) -> Package:
 
 def _placeholder() -> ModelFileError:
     return ModelFileError(
-        "expected what the Edge TPU compiler made, got a placeholder (EPCT) of the Python package edgecompiler, which no Edge TPU can "
+        "expected what the Edge TPU compiler made, got a placeholder of the Python package edgecompiler, which no Edge TPU can "
         "run: compile the model with Google's edgetpu_compiler"
     )
 

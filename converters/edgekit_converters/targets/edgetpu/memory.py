@@ -17,8 +17,9 @@ b is 4 bytes for the bias and 4 for the scale where each channel has its own; d 
 bias takes none where it is zero or left out and the input's zero point is its lowest value: the compiler folds the input's zero
 point into it.
 
-On 110 models of 8 repositories the sum is off by 0.3 % in the median; what it gets wrong by more are models of a few hundred bytes.
-docs/edgetpu-compiled.md has the figures. Nothing was fitted but the rule itself: no number depends on a single model.
+How exact that is: over 91 different models of 8 repositories the sum of a package is exact for 53, and off by less than 0.1 % in
+the median; docs/edgetpu-compiled.md has the figures by repository. Layers of a few hundred bytes can be off by half of that, and
+compilers before 14 had no tables for a softmax. The rule has no fitted number.
 """
 
 from __future__ import annotations
