@@ -15,8 +15,11 @@ __all__ = [
     "Place",
     "across_columns",
     "across_title",
+    "basis_label",
     "is_across",
+    "latency_text",
     "legend_lines",
+    "operators_text",
     "places",
     "refusal_lines",
     "remark_lines",
@@ -30,7 +33,7 @@ MEANINGS = {
     MODELLED: "computed by the target's own tool from a model of the chip; nothing ran",
     PREDICTED: "by edgekit's own rules; nothing was compiled",
     COMPILED: "read from what the target's compiler made",
-    EXECUTED: "by the target's own interpreter on this machine, which says nothing of its speed there",
+    EXECUTED: "by the target's own interpreter, or an emulated board, on this machine: that says nothing of its speed",
 }
 APART = "Figures of different kinds are not held against each other: what to ship rests on what was measured."
 # Bases whose memory is computed too.
@@ -59,23 +62,22 @@ class Place:
 
 @dataclass(frozen=True)
 class AcrossColumn:
-    """One figure of every line, as text that says what it is; one that is ``bare`` needs its title outside of a table."""
+    """One figure of every line, as text that says what it is; ``spelled`` is it where no head says what it counts."""
 
     title: str
     text: Callable[[TargetLine], str]
     hint: str = ""
     words: bool = False
-    bare: bool = False
+    spelled: Callable[[TargetLine], str] | None = None
 
     def sentence(self, line: TargetLine) -> str:
         """The figure as part of a sentence."""
-        return f"{self.title} {self.text(line)}" if self.bare else self.text(line)
+        return self.text(line) if self.spelled is None else self.spelled(line)
 
 
 def is_across(comparison: Comparison) -> bool:
     """Whether there is more to say than the table of the variants does: a target, or a second board."""
-    places_said = {(line.target, line.basis == MEASURED) for line in comparison.across}
-    return len(places_said) > 1 or any(line.basis != MEASURED for line in comparison.across)
+    return len(places(comparison)) > 1 or any(line.operators is not None for line in comparison.across)
 
 
 def across_title(comparison: Comparison) -> str:
@@ -91,7 +93,7 @@ def places(comparison: Comparison) -> tuple[Place, ...]:
     """The lines by place, in their order."""
     return tuple(
         Place(plain(target), tuple(lines))
-        for (target, _), lines in groupby(comparison.across, key=lambda line: (line.target, line.basis == MEASURED))
+        for (target, _), lines in groupby(comparison.across, key=lambda it: (it.target, it.operators is None))
     )
 
 
@@ -99,10 +101,17 @@ def across_columns(comparison: Comparison) -> tuple[AcrossColumn, ...]:
     """The figures of each line, left to right, after the variant; those that no line has are left out."""
     shown = (
         AcrossColumn("basis", lambda line: plain(line.basis, 20), "what the line rests on", words=True),
-        AcrossColumn("latency", _latency, "one inference; each says what it is"),
-        AcrossColumn("operators", _operators, "how many of the model's operators run on the target", bare=True),
+        AcrossColumn("latency", latency_text, "one inference; each says what it is"),
+        AcrossColumn(
+            "operators",
+            lambda line: operators_text(line, spelled=False),
+            "how many of the model's operators run on the target",
+            spelled=operators_text,
+        ),
         AcrossColumn("memory", _memory, "what it works in; a peak RSS is the whole measuring process's"),
-        AcrossColumn("flash", _flash, "what of the model lies in flash", bare=True),
+        AcrossColumn(
+            "flash", _flash, "what of the model lies in flash", spelled=lambda line: f"{_flash(line)} in flash"
+        ),
     )
     return tuple(
         column
@@ -127,7 +136,7 @@ def remark_lines(comparison: Comparison) -> Iterator[str]:
     for line in comparison.across:
         name = f"{plain(line.variant)} on {plain(line.target)}"
         if line.streamed_bytes:
-            label = f" ({_label(line).strip()})" if _label(line) else ""
+            label = f" ({basis_label(line).strip()})" if basis_label(line) else ""
             yield f"{name}: {figures.size(line.streamed_bytes)} of parameters are sent at every inference{label}"
         if line.note:
             yield f"{name}: {plain(line.note, 400)}"
@@ -143,7 +152,8 @@ def legend_lines(comparison: Comparison) -> Iterator[str]:
         yield APART
 
 
-def _latency(line: TargetLine) -> str:
+def latency_text(line: TargetLine) -> str:
+    """A latency with what it is: ``4.21 ms measured``, ``2.9 ms (1.8 to 6.0) estimated``."""
     if line.refusal:
         return "refused"
     if line.latency_ms is None:
@@ -156,27 +166,30 @@ def _latency(line: TargetLine) -> str:
     return f"{known} {plain(line.latency_basis, 20)}"
 
 
-def _operators(line: TargetLine) -> str:
+def operators_text(line: TargetLine, *, spelled: bool = True) -> str:
+    """How many operators run on the target, in how many pieces; without ``spelled`` as it stands below a head."""
     if line.on_target is None or not line.operators or line.refusal:
         return figures.MISSING
+    noun = " operators" if spelled else ""
     some = "all " if line.on_target == line.operators else f"{figures.count(line.on_target)} of "
     pieces = ""
     if line.subgraphs is not None and line.on_target:
         pieces = f", {line.subgraphs} piece{'' if line.subgraphs == 1 else 's'}"
-    return f"{some}{figures.count(line.operators)}{pieces}"
+    return f"{some}{figures.count(line.operators)}{noun}{pieces}"
 
 
 def _memory(line: TargetLine) -> str:
     if line.memory_bytes is None:
         return figures.MISSING
-    return f"{figures.size(line.memory_bytes)} {plain(line.memory_kind, 30)}{_label(line)}"
+    return f"{figures.size(line.memory_bytes)} {plain(line.memory_kind, 30)}{basis_label(line)}"
 
 
 def _flash(line: TargetLine) -> str:
-    return figures.MISSING if line.flash_bytes is None else f"{figures.size(line.flash_bytes)}{_label(line)}"
+    return figures.MISSING if line.flash_bytes is None else f"{figures.size(line.flash_bytes)}{basis_label(line)}"
 
 
-def _label(line: TargetLine) -> str:
+def basis_label(line: TargetLine) -> str:
+    """What follows a figure of a line that was computed: nothing where it was measured, or read from a file."""
     return f" {plain(line.basis, 20)}" if line.basis in COMPUTED else ""
 
 

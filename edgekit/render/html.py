@@ -13,12 +13,13 @@ from edgekit_device.report import BenchmarkReport
 
 from ..errors import MissingExtraError
 from ..records import ClassScore, ComparedVariant, Comparison, Evaluation, Failure, Parity
-from . import figures, measured, summary
+from . import across, figures, measured, summary
 from .chart import decimate
 from .conditions import moments
 from .curve import Curve, sustained_curve
 from .measured import texts
 from .pictures import latency_spread, trade_off
+from .placement import placements
 from .run_with import run_with_facts
 from .summary import Column, plain
 
@@ -29,6 +30,7 @@ CLASSES_SHOWN = 60
 MATRIX_MOST = 20
 CONFUSIONS_SHOWN = 15
 FAILURES_SHOWN = 200
+PLACEMENTS_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _context(comparison: Comparison) -> dict[str, Any]:
             latency_spread(comparison, 860, aside=True), latency_spread(comparison, 400, aside=False, dots=160)
         ),
         "roles": {bubble.role for bubble in wide.bubbles} if wide else set(),
+        "across": _across(comparison) if across.is_across(comparison) else None,
         "failures": [_failure(failure) for failure in comparison.gate.failures[:FAILURES_SHOWN]],
         "failures_left": max(0, len(comparison.gate.failures) - FAILURES_SHOWN),
         "limits": summary.limits_line(comparison),
@@ -118,6 +121,19 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "percent": figures.percent,
         "count": figures.count,
         "island": script_json(_island(comparison, columns)),
+    }
+
+
+def _across(comparison: Comparison) -> dict[str, Any]:
+    """Boards and targets side by side."""
+    return {
+        "title": across.across_title(comparison),
+        "columns": across.across_columns(comparison),
+        "places": across.places(comparison),
+        "refusals": tuple(across.refusal_lines(comparison)),
+        "remarks": tuple(across.remark_lines(comparison)),
+        "legend": tuple(across.legend_lines(comparison)),
+        "placements": placements(comparison)[:PLACEMENTS_SHOWN],
     }
 
 
