@@ -23,6 +23,7 @@ from .errors import (
     UnsupportedModelError,
 )
 from .int8.calibrate import Ranges
+from .int8.fit_versions import fit_versions
 from .int8.observations import Observations
 from .int8.options import QuantizeOptions
 from .int8.quantize_flat import (
@@ -309,6 +310,8 @@ def _by_mlir(
 
 
 def _verified(tflite: bytes, quantizer: str, wanted: _Wanted) -> Quantized:
+    if wanted.base == "int8":
+        tflite = fit_versions(tflite)
     card = read_model_card(tflite)
     verify(
         card,

@@ -1,0 +1,152 @@
+"""The operator versions of an int8 model as TFLite's own converter writes them, and no version that is higher without need.
+
+ai-edge-quantizer keeps the versions of the float model (CONV_2D 1 where TFLite writes 3). And TensorFlow since 2.13 fuses a
+ReLU into TRANSPOSE_CONV, which makes it version 4 and the Edge TPU compiler refuse the whole model; in int8 that ReLU most
+often does nothing, because the output's range begins at zero already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+from .surgery import FlatModel
+
+__all__ = ["fit_versions", "int8_version"]
+
+LOWEST, HIGHEST = -128, 127
+NO_ACTIVATION = 0
+# What a fused activation lets through, by its number in the schema: ReLU, ReLU −1 to 1, ReLU6.
+_BOUNDS: dict[int, tuple[float, float | None]] = {1: (0.0, None), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
+# Source: GetBuiltinOperatorVersion (tensorflow, lite/tools/versioning/op_version.cc), for int8. What depends on options and is
+# not in ``_EXACT`` below is in the float model's version already.
+# fmt: off
+_SECOND = (
+    "ABS", "ADD", "ARG_MAX", "ARG_MIN", "AVERAGE_POOL_2D", "BATCH_MATMUL", "BATCH_TO_SPACE_ND", "CONCATENATION",
+    "DEPTH_TO_SPACE", "DEQUANTIZE", "EQUAL", "EXP", "GATHER", "GELU", "GREATER", "GREATER_EQUAL", "L2_NORMALIZATION",
+    "LESS", "LESS_EQUAL", "LOG", "LOGISTIC", "LOG_SOFTMAX", "MAXIMUM", "MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD",
+    "MUL", "NOT_EQUAL", "PACK", "PAD", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "RELU", "RELU6",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "RSQRT", "SLICE", "SOFTMAX", "SPACE_TO_BATCH_ND", "SPACE_TO_DEPTH",
+    "SPLIT", "SPLIT_V", "SQRT", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TOPK_V2", "TRANSPOSE",
+    "TRANSPOSE_CONV", "UNPACK",
+)
+# fmt: on
+_INT8_VERSIONS: dict[str, int] = {
+    **dict.fromkeys(_SECOND, 2),
+    **dict.fromkeys(("BROADCAST_TO", "CONV_2D", "DEPTHWISE_CONV_2D", "REVERSE_V2", "TILE"), 3),
+    "FULLY_CONNECTED": 4,
+}
+# The input whose type decides, where it is not the first.
+_DECIDING = {"SPLIT": 1, "TRANSPOSE_CONV": 1}
+
+
+def fit_versions(tflite: bytes) -> bytes:
+    """``tflite`` with the versions of its int8 operators (of subgraph 0) as TFLite writes them; the same answers, to the bit.
+
+    A fused activation of TRANSPOSE_CONV that clamps no int8 value is taken out, and its version 4 becomes 3. Operators that
+    only share the version of another (TFLite keeps one for all CONV_2D, say) get their own. The bytes come back as they were
+    where there is nothing to change. What is appended to them, a note say, is lost.
+
+    Raises ModelFileError for bytes that are no .tflite.
+    """
+    flat = FlatModel(tflite)
+    wanted = {op: _version(flat, op) for op in range(len(flat.graph.operators))}
+    changed = {op: version for op, version in wanted.items() if version != _code(flat, op).version}
+    if not changed:
+        return tflite
+    for op, version in changed.items():
+        if flat.type(op) == "TRANSPOSE_CONV":
+            flat.graph.operators[op].builtinOptions.fusedActivationFunction = NO_ACTIVATION
+        flat.graph.operators[op].opcodeIndex = _code_index(flat, op, version)
+    _drop_unused_codes(flat)
+    return flat.to_bytes()
+
+
+def int8_version(type_: str, version: int) -> int:
+    """The version that an operator ``type_`` of ``version`` in a float model most often has once it is int8."""
+    if type_ == "TRANSPOSE_CONV":
+        return min(version, 3) if version > 1 else 2
+    return max(version, _INT8_VERSIONS.get(type_, 1))
+
+
+def _version(flat: FlatModel, op: int) -> int:
+    """The version ``op`` is to have."""
+    now, kind, operands = int(_code(flat, op).version), flat.type(op), flat.inputs(op)
+    place = _DECIDING.get(kind, 0)
+    if place >= len(operands) or operands[place] < 0 or flat.dtype(operands[place]) != "int8":
+        return now
+    if kind in _EXACT:
+        return _EXACT[kind](flat, op)
+    return max(now, _INT8_VERSIONS.get(kind, 1))
+
+
+def _conv_version(flat: FlatModel, op: int) -> int:
+    given, kernel = (_shape(flat, tensor) for tensor in flat.inputs(op)[:2])
+    return 6 if given[-1:] != kernel[-1:] else 3
+
+
+def _transpose_version(flat: FlatModel, op: int) -> int:
+    rank = len(_shape(flat, flat.inputs(op)[0]))
+    return 8 if rank > 6 else 6 if rank > 5 else 4 if rank > 4 else 2
+
+
+def _transpose_conv_version(flat: FlatModel, op: int) -> int:
+    biased = len(flat.inputs(op)) == 4 and flat.inputs(op)[3] >= 0
+    return 4 if not _is_idle(flat, op) else 3 if biased else 2
+
+
+_EXACT: dict[str, Callable[[FlatModel, int], int]] = {
+    "CONV_2D": _conv_version,
+    "TRANSPOSE": _transpose_version,
+    "TRANSPOSE_CONV": _transpose_conv_version,
+}
+
+
+def _shape(flat: FlatModel, tensor: int) -> list[int]:
+    shape = flat.graph.tensors[tensor].shape
+    return [] if shape is None else [int(size) for size in shape]
+
+
+def _is_idle(flat: FlatModel, op: int) -> bool:
+    """Whether there is no fused activation, or one that lets every int8 value of the output through.
+
+    The kernels clamp to zero point + round(bound / scale) (tensorflow, lite/kernels/kernel_util.cc,
+    CalculateActivationRangeQuantized).
+    """
+    options, quantized = flat.graph.operators[op].builtinOptions, flat.graph.tensors[flat.outputs(op)[0]].quantization
+    activation = int(options.fusedActivationFunction)
+    if activation == NO_ACTIVATION:
+        return True
+    bounds = _BOUNDS.get(activation)
+    if bounds is None or quantized is None or quantized.scale is None or len(quantized.scale) != 1:
+        return False
+    scale, zero_point = float(quantized.scale[0]), int(quantized.zeroPoint[0])
+    low, high = bounds
+    reaches_low = zero_point + round(low / scale) <= LOWEST
+    return reaches_low and (high is None or zero_point + round(high / scale) >= HIGHEST)
+
+
+def _code(flat: FlatModel, op: int) -> Any:
+    return flat.model.operatorCodes[flat.graph.operators[op].opcodeIndex]
+
+
+def _code_index(flat: FlatModel, op: int, version: int) -> int:
+    """The place of the operator code of ``op`` in ``version``; appended where there is none."""
+    codes, wanted = flat.model.operatorCodes, copy(_code(flat, op))
+    wanted.version = version
+    for index, code in enumerate(codes):
+        if vars(code) == vars(wanted):
+            return index
+    codes.append(wanted)
+    return len(codes) - 1
+
+
+def _drop_unused_codes(flat: FlatModel) -> None:
+    """The compiler looks every code up, also one that no operator has."""
+    operators = [op for graph in flat.model.subgraphs for op in graph.operators or ()]
+    used = sorted({op.opcodeIndex for op in operators})
+    place = {old: new for new, old in enumerate(used)}
+    flat.model.operatorCodes = [flat.model.operatorCodes[index] for index in used]
+    for op in operators:
+        op.opcodeIndex = place[op.opcodeIndex]
