@@ -21,11 +21,13 @@ __all__ = [
     "CUSTOM_OP",
     "EXECUTION_ONLY",
     "PARAMETER_CACHING",
+    "PLACEHOLDER",
     "PLACEHOLDERS",
     "STAND_ALONE",
     "Executable",
     "Layer",
     "Package",
+    "PlaceholderError",
     "Transfers",
     "package_bytes",
     "read_package",
@@ -36,6 +38,7 @@ IDENTIFIER = b"DWN1"
 # How the options begin that the Python package `edgecompiler` writes where there is no compiler: it calls them EPCT, stores
 # 0x45504342 with the low byte first, and nothing can run them.
 PLACEHOLDERS = (b"BCPE", b"EPCB", b"EPCT")
+PLACEHOLDER = PLACEHOLDERS[0]
 PACKAGE_KEY = "4"
 MOST_EXECUTABLES = 256
 
@@ -44,6 +47,10 @@ _TYPES = {0: STAND_ALONE, 1: PARAMETER_CACHING, 2: EXECUTION_ONLY}
 # Members of the union AnyHint, and what a descriptor's base address is of.
 _DESCRIPTOR, _INSTRUCTION, _INTERRUPT, _FENCE = 1, 2, 3, 4
 _BASES = {0: "output", 1: "input", 2: "parameter", 3: "scratch"}
+
+
+class PlaceholderError(ModelFileError):
+    """Options that look compiled, and that no Edge TPU can run."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,8 @@ def package_bytes(options: bytes) -> bytes:
 def read_package(options: bytes) -> Package:
     """Read the package in the custom options of an ``edgetpu-custom-op``.
 
-    Raises ModelFileError for anything that is no whole package, and says so where it is a placeholder of the Python package
-    ``edgecompiler``.
+    Raises ModelFileError for anything that is no whole package, PlaceholderError where it is what the Python package
+    ``edgecompiler`` writes without a compiler.
     """
     if bytes(options[:4]) in PLACEHOLDERS:
         raise _placeholder()
@@ -167,8 +174,8 @@ def read_package(options: bytes) -> Package:
     )
 
 
-def _placeholder() -> ModelFileError:
-    return ModelFileError(
+def _placeholder() -> PlaceholderError:
+    return PlaceholderError(
         "expected what the Edge TPU compiler made, got a placeholder of the Python package edgecompiler, which no Edge TPU can "
         "run: compile the model with Google's edgetpu_compiler"
     )
