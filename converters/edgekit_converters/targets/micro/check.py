@@ -176,10 +176,9 @@ def _model_warnings(card: ModelCard) -> list[str]:
             "edgekit convert MODEL --data DATA --target micro"
         )
     for tensor in card.inputs:
-        if -1 in (tensor.shape_signature or ())[1:]:  # a free number of rows is one row, as stored
-            said.append(
-                f"input {tensor.name} has a free dimension {list(tensor.shape_signature)}: TFLM takes it as {list(tensor.shape)}"
-            )
+        signature = list(tensor.shape_signature or ())
+        if -1 in signature[1:]:  # a free number of rows is one row, as stored
+            said.append(f"input {tensor.name} has a free dimension {signature}: TFLM takes it as {list(tensor.shape)}")
         elif tensor.shape and len(tensor.shape) > 1 and tensor.shape[0] > 1:
             said.append(f"input {tensor.name} has {tensor.shape[0]} rows: TFLM computes all of them at every inference")
     return said

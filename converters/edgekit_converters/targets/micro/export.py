@@ -1,0 +1,146 @@
+"""``export_micro``: a model as C++ source for TensorFlow Lite Micro, after TFLM ran it here."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...errors import TargetError
+from ...model_card import ModelCard, load_schema, read_model_card
+from ..records import CompiledFiles, TargetReport
+from ..target import Target
+from .check import DEADLINE_S, check_micro
+from .operators import resolver_calls
+from .samples import Sample
+from .source import C_TYPES, Facts, sources
+
+__all__ = ["ARENA_HEADROOM", "export_micro"]
+
+ARENA_HEADROOM = 0.1
+MOST_HEADROOM = 100.0
+MOST_MODEL_BYTES = 64 * 2**20
+ALIGNMENT = 16
+
+
+def export_micro(
+    tflite: bytes,
+    target: Target,
+    *,
+    name: str,
+    labels: Sequence[str] = (),
+    samples: Sequence[Sample] = (),
+    arena_headroom: float | None = None,
+    deadline_s: float = DEADLINE_S,
+) -> CompiledFiles:
+    """A model as ``NAME.tflite``, ``NAME_model.h``, ``NAME_model.cc``, ``main.cc``, ``CMakeLists.txt`` and ``README.md``.
+
+    The array holds the bytes of the .tflite, whatever is appended to them included. ``labels`` name the values of the first
+    output that has as many. ``arena_headroom`` is the fraction of memory beyond what was needed here (0.1 where None). The
+    report is that of ``check_micro``, with the arena of the program as ``arena_reserved_bytes``.
+
+    Raises TargetError (refused) where TFLM does not run the model, and for labels, options or types that do not fit; else
+    what ``check_micro`` raises.
+    """
+    begun = time.perf_counter()
+    headroom = _checked_headroom(arena_headroom)
+    card = read_model_card(tflite)
+    labelled = _labelled(card, labels)
+    _check_types(card, len(tflite))
+    report = check_micro(tflite, target, samples=samples, deadline_s=deadline_s)
+    if report.refusal:
+        raise TargetError(f"{report.refusal}. {report.remedy}".rstrip(". ") + ".", refused=True)
+    arena_bytes = ALIGNMENT * math.ceil(report.memory["arena_bytes"] * (1 + headroom) / ALIGNMENT)
+    stem = re.sub(r"[^0-9A-Za-z._-]", "_", name)[:100].lstrip(".-") or "model"
+    facts = Facts(
+        stem=stem,
+        tflite=tflite,
+        card=card,
+        calls=resolver_calls((op.type, op.custom) for op in (*card.ops, *card.other_ops)),
+        labels=tuple(labels),
+        labelled=labelled,
+        memory=report.memory,
+        arena_bytes=arena_bytes,
+        headroom=headroom,
+        said_by=report.said_by,
+        parity=_parity_line(report),
+        resource_variables=_count_variables(tflite),
+    )
+    files = {f"{stem}.tflite": tflite, **sources(facts)}
+    reserved = replace(
+        report,
+        memory={**report.memory, "arena_reserved_bytes": arena_bytes},
+        options={**report.options, "arena_headroom": headroom},
+    )
+    return CompiledFiles(report=reserved, files=files, compile_s=time.perf_counter() - begun)
+
+
+def _checked_headroom(fraction: float | None) -> float:
+    if fraction is None:
+        return ARENA_HEADROOM
+    if not 0 <= fraction <= MOST_HEADROOM:
+        raise TargetError(
+            f"expected an arena headroom from 0 to {MOST_HEADROOM:g} (0.1 is ten percent), got {fraction:g}",
+            refused=True,
+        )
+    return float(fraction)
+
+
+def _labelled(card: ModelCard, labels: Sequence[str]) -> int | None:
+    """The number of the output that ``labels`` are of, None without labels."""
+    if not labels:
+        return None
+    sizes = [math.prod(tensor.shape) for tensor in card.outputs]
+    if len(labels) not in sizes:
+        raise TargetError(
+            f"expected as many labels as an output has values ({', '.join(map(str, sizes))}), got {len(labels)}",
+            refused=True,
+        )
+    return sizes.index(len(labels))
+
+
+def _check_types(card: ModelCard, size_bytes: int) -> None:
+    if size_bytes > MOST_MODEL_BYTES:
+        raise TargetError(
+            f"expected a model for a microcontroller, got {size_bytes:,} bytes: at most {MOST_MODEL_BYTES:,} are written as C",
+            refused=True,
+        )
+    for tensor in (*card.inputs, *card.outputs):
+        if tensor.dtype not in C_TYPES:
+            raise TargetError(
+                f"expected inputs and outputs of {', '.join(C_TYPES)}, got {tensor.dtype} ({tensor.name}): convert the model "
+                "with --input-type int8 --output-type int8",
+                refused=True,
+            )
+        if not all(math.isfinite(scale) for scale in tensor.scales):
+            raise TargetError(
+                f"expected a finite scale, got that of {tensor.name}: the file is damaged; convert the model again",
+                refused=True,
+            )
+
+
+def _count_variables(tflite: bytes) -> int:
+    """The number of different variables that VAR_HANDLE operators name: the interpreter is told it."""
+    schema = load_schema()
+    model = schema.Model.GetRootAs(tflite, 0)
+    names = set()
+    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
+        for op in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+            code = model.OperatorCodes(op.OpcodeIndex())
+            if code.BuiltinCode() == schema.BuiltinOperator.VAR_HANDLE and op.BuiltinOptions() is not None:
+                options = schema.VarHandleOptions()
+                options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
+                names.add(options.SharedName())
+    return len(names)
+
+
+def _parity_line(report: TargetReport) -> str:
+    figures = report.figures
+    if "parity_samples" not in figures:
+        return "Its answers were not held against LiteRT's: no samples were given (`--data`)."
+    return (
+        f"On {figures['parity_samples']:.0f} samples {figures['parity_identical']:.2%} of the output values were LiteRT's to the "
+        f"bit, and none was further away than {figures['parity_max_abs_diff']:.4g}."
+    )
