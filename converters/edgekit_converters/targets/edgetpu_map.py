@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..int8.fit_versions import int8_version
 from ..model_card import TensorCard
 from .edgetpu.latency import estimate_latency
 from .edgetpu.limits import LIMITS, Limits
@@ -70,7 +71,7 @@ def predict(
 
 
 def as_if_int8(graph: OperatorGraph) -> OperatorGraph:
-    """A float graph as int8 quantization would leave it: float32 tensors are int8, biases int32; nothing else changes."""
+    """A float graph as int8 quantization would leave it: float32 tensors are int8, biases int32, versions those of int8."""
     operators = tuple(_quantized(operator) for operator in graph.operators)
     card = replace(
         graph.card,
@@ -85,7 +86,9 @@ def _quantized(operator: Operator) -> Operator:
     # A constant's values are codes after it: what they are is not known, but zero stays zero.
     inputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.inputs)
     outputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.outputs)
-    return replace(operator, inputs=inputs, outputs=outputs)
+    floats = any(tensor.dtype == "float32" for tensor in operator.operands)
+    version = int8_version(operator.type, operator.version) if floats and not operator.custom else operator.version
+    return replace(operator, inputs=inputs, outputs=outputs, version=version)
 
 
 def _as_int8(tensor: TensorCard) -> TensorCard:
