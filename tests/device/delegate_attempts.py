@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from edgekit_device import DeviceRuntimeError, Model, trial
+from edgekit_device import DeviceRuntimeError, Model, litert_trial, trial
 
 
 def attempt(runtime: str, path: str, delegate: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def attempt(runtime: str, path: str, delegate: str) -> dict[str, Any]:
 
 def main() -> None:
     runtime, attempts, deadline_s = sys.argv[1], json.loads(sys.argv[2]), float(sys.argv[3])
-    trial.DEADLINE_S = deadline_s
+    trial.DEADLINE_S = litert_trial.DEADLINE_S = deadline_s
     results = [attempt(runtime, path, delegate) for path, delegate in attempts]
     print(json.dumps({"results": results, "pid": os.getpid()}))
 
