@@ -221,7 +221,7 @@ def measure(operator: Operator, limit: str) -> int:
         return elements(given) // max(1, elements(made))
     if limit == "softmax-size":
         return planes(given)[2]
-    if limit in ("resize-nearest-size", "row-tensor-size"):
+    if limit in ("resize-nearest-size", "reshape-size", "row-tensor-size"):
         return sum(tile_bytes(tensor) for tensor in activations(operator))
     return elements(made)
 
@@ -234,11 +234,11 @@ def _regrouping(operator: Operator) -> str | None:
     before, after = planes(given), planes(made)
     if before == after:
         return None
-    if before[2] == after[2]:
-        return "reshape-rows-size"
     if after[2] > before[2]:
         return None if after[:2] == (1, 1) else "reshape-fold-size"
-    return "reshape-unfold-size" if after[0] > 1 else None
+    if after[2] < before[2] and after[0] == 1:
+        return None  # the heads of SSD and EfficientDet: 1x40x40x810 to 1x14400x90 maps
+    return "reshape-size"
 
 
 def _is_row(operator: Operator) -> bool:

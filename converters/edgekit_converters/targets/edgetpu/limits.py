@@ -13,6 +13,11 @@ __all__ = ["LIMITS", "Limits"]
 
 Limits = Mapping[str, Limit]
 
+# Half of what a tile has for activations: three of the limits below, found apart from each other, lie around it.
+HALF = NARROW_BYTES // 2
+_BOTH_FIT = "what goes in and what comes out fit a tile's 192 KiB together"
+_HALF_LIES_BETWEEN = "half of a tile's 192 KiB lies between what was seen on either side"
+
 _ISSUES = "google-coral/edgetpu issues"
 _YOLOV8_640 = "MaxwellHogan/coral_wifi_webserver (log)"
 _YOLOV8_320 = "MRezqalla/GoalBuddy (log)"
@@ -31,8 +36,8 @@ _ALL = (
             Evidence(150_528, False, "1x3x224x224", f"{_ISSUES} #433"),
             Evidence(230_400, False, "1x40x40x144", _YOLOV8_640),
         ),
-        suggested=NARROW_BYTES // 2,
-        because="what goes in and what comes out fit a tile's 192 KiB together",
+        suggested=HALF,
+        because=_BOTH_FIT,
     ),
     Limit(
         "resize-bilinear-size",
@@ -58,32 +63,29 @@ _ALL = (
         because="a tile's 192 KiB",
     ),
     Limit(
-        "reshape-rows-size",
-        "elements, where only rows and columns are regrouped (1xAxBxC to 1xABxC)",
+        "reshape-size",
+        "bytes of input and output on one tile, where rows and columns are regrouped, or channels become columns",
         (
-            Evidence(134_400, True, "1x64x2100 to 1x4x16x2100", _YOLOV8_320),
-            Evidence(199_920, True, "1x784x3x85 to 1x2352x85", _YOLOV5_224),
-            Evidence(408_000, False, "1x1600x3x85 to 1x4800x85", _YOLOV5_640),
-            Evidence(537_600, False, "1x64x8400 to 1x4x16x8400", _YOLOV8_640),
-            Evidence(1_632_000, False, "1x6400x3x85 to 1x19200x85", _YOLOV5_640),
+            Evidence(42_080, True, "1x64x2100 to 1x4x16x2100", _YOLOV8_320),
+            Evidence(60_800, True, "1x40x40x255 to 1x1600x3x85", _YOLOV5_640),
+            Evidence(68_992, True, "1x784x3x85 to 1x2352x85", _YOLOV5_224),
+            Evidence(140_800, False, "1x1600x3x85 to 1x4800x85", _YOLOV5_640),
+            Evidence(168_000, False, "1x64x8400 to 1x4x16x8400", _YOLOV8_640),
+            Evidence(243_200, False, "1x80x80x255 to 1x6400x3x85", _YOLOV5_640),
         ),
-    ),
-    Limit(
-        "reshape-unfold-size",
-        "elements, where channels become columns beside rows (1xHxWxC to 1xHWxKxC/K)",
-        (
-            Evidence(408_000, True, "1x40x40x255 to 1x1600x3x85", _YOLOV5_640),
-            Evidence(1_632_000, False, "1x80x80x255 to 1x6400x3x85", _YOLOV5_640),
-        ),
+        suggested=HALF,
+        because=_HALF_LIES_BETWEEN,
     ),
     Limit(
         "reshape-fold-size",
-        "elements, where columns become channels of several rows or columns (1xAxBxC to 1xAxBC)",
+        "elements, where columns become channels (1xAxBxC to 1xAxBC)",
         (
             Evidence(57_600, True, "1x144x20x20 to 1x144x400", _YOLOV8_640),
             Evidence(230_400, False, "1x144x40x40 to 1x144x1600", _YOLOV8_640),
             Evidence(921_600, False, "1x144x80x80 to 1x144x6400", _YOLOV8_640),
         ),
+        suggested=HALF,
+        because=_BOTH_FIT,
     ),
     Limit(
         "mean-window",
@@ -92,6 +94,8 @@ _ALL = (
             Evidence(8_192, True, "1x64x128x3 over both sides", f"{_ISSUES} #461"),
             Evidence(32_768, False, "1x256x128x3 over both sides", f"{_ISSUES} #461"),
         ),
+        suggested=32_767,
+        because="no smaller one was ever seen refused; 32,768 is where a count outgrows 15 bits",
     ),
     Limit(
         "softmax-size",
@@ -115,8 +119,8 @@ _ALL = (
             Evidence(151_488, False, "CONCATENATION to 1x144x2100", _YOLOV8_320),
             Evidence(336_000, False, "LOGISTIC 1x80x8400", _YOLOV8_640),
         ),
-        suggested=NARROW_BYTES // 2,
-        because="half of a tile's 192 KiB lies between what was seen on either side",
+        suggested=HALF,
+        because=_HALF_LIES_BETWEEN,
     ),
 )
 

@@ -309,7 +309,7 @@ RULES: Sequence[Rule] = (
             "RESHAPE 1x40x40x255 to 1x1600x3x85 maps",
             "RESHAPE 1x40x40x810 to 1x14400x90 maps",
         ),
-        ("reshape-rows-size", "reshape-unfold-size", "reshape-fold-size"),
+        ("reshape-size", "reshape-fold-size"),
     ),
     Rule(
         "large-tensor",

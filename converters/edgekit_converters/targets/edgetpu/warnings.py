@@ -7,10 +7,19 @@ from .conditions import EIGHT_BITS, FLOATS, activations
 
 __all__ = ["find_warnings"]
 
+MOST_LSTM_INPUTS = 900  # google-coral/edgetpu#598
+
 
 def find_warnings(graph: OperatorGraph, *, mapped: bool, refused: bool) -> tuple[str, ...]:
     """Sentences about ``graph``; ``mapped`` says whether any of it runs on the Edge TPU, ``refused`` whether all is refused."""
-    found = [_precision(graph), _ends(graph), _batch(graph), _unknown_shape(graph), _subgraphs(graph)]
+    found = [
+        _precision(graph),
+        _ends(graph),
+        _batch(graph),
+        _unknown_shape(graph),
+        _recurrent(graph),
+        _subgraphs(graph),
+    ]
     if not mapped and not refused and graph.operators:
         found.append(
             "nothing maps: the compiler says that it succeeded, and the whole model runs on the processor all the same"
@@ -73,6 +82,17 @@ def _unknown_shape(graph: OperatorGraph) -> str:
             wanted, stored = ("x".join("?" if s < 0 else str(s) for s in sizes) for sizes in (signature, tensor.shape))
             return f"the input {tensor.name!r} leaves sizes open ({wanted}), the compiler takes {stored}: fix the sizes"
     return ""
+
+
+def _recurrent(graph: OperatorGraph) -> str:
+    lstms = [operator for operator in graph.operators if operator.type == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
+    wide = [operator for operator in lstms if operator.inputs[0] and operator.inputs[0].shape[-1] > MOST_LSTM_INPUTS]
+    if not wide:
+        return ""
+    features = wide[0].inputs[0].shape[-1] if wide[0].inputs[0] else 0
+    return (
+        f"an LSTM of {features} features a step: the compiler was seen to fail without a word above {MOST_LSTM_INPUTS}"
+    )
 
 
 def _subgraphs(graph: OperatorGraph) -> str:
