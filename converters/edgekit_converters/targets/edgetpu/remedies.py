@@ -1,20 +1,32 @@
 """What a Keras user can type so that an operator maps to the Edge TPU: one sentence for each cause, about the operator at hand.
 
-A remedy names only what exists, and a test converts the model it is for before and after. That the compiler itself then
-takes it nobody can check without the compiler: what is known of it is in the rules.
+A remedy names only what exists, and the tests convert a model with the problem and one without it. That the compiler then maps
+it nobody can check without the compiler: what is known of it is in the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import prod
 
 from ..operators import Operator, OperatorGraph
+from .limits import LIMITS
+from .op_table import SUPPORTED
+from .substitutes import Remedy, fixed_shape, given_shape, made_shape, substitute_for
+from .wiring import consumers, is_near, producer, run_start
 
-__all__ = ["remedy_for"]
+__all__ = ["WITHOUT_REMEDY", "remedy_for"]
 
-Remedy = Callable[[Operator, OperatorGraph], str]
-MOST_MEAN_ELEMENTS = 7 * 7
+CONVERT = "edgekit convert MODEL --data DATA --target coral --out RUN"
+_ATTENTION = ("RESHAPE", "TRANSPOSE", "MUL", "ADD", "SOFTMAX")
+_POINTWISE = frozenset(("ADD", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "QUANTIZE", "RELU", "RELU6", "SUB", "TANH"))
+
+# Causes nothing is known to help against, and why.
+WITHOUT_REMEDY: Mapping[str, str] = {
+    "custom": "a custom operator is a program of its own; one that ends a detector belongs on the processor",
+    "weights-computed": "a product of two computed tensors (attention) is not what the Edge TPU multiplies",
+    "later-subgraph": "what breaks the chain before it has the remedy",
+}
 
 
 def remedy_for(cause: str, operator: Operator, graph: OperatorGraph) -> str:
@@ -27,206 +39,230 @@ def remedy_for(cause: str, operator: Operator, graph: OperatorGraph) -> str:
 
 
 def _float(operator: Operator, graph: OperatorGraph) -> str:
-    """A float operator: a boundary, an island in an int8 model, or a model that never was quantized."""
-    boundary = _boundary(operator, graph)
-    if boundary:
-        return boundary
-    if not any(tensor.dtype in ("int8", "uint8") for tensor in graph.card.tensors if not tensor.constant):
-        return (
-            "quantize the model: edgekit convert MODEL --data DATA --recipe int8 --input-type int8 --output-type int8"
-        )
-    return _operator(operator, graph)
+    """For an end of the model, an island in an int8 model, or a model that never was quantized."""
+    at_end = _at_end(operator, graph)
+    if at_end:
+        return at_end
+    if any(tensor.dtype in ("int8", "uint8") for tensor in graph.card.tensors if not tensor.constant):
+        leave = f"quantize it too: {CONVERT} --recipe int8" if operator.type in SUPPORTED else ""
+        return substitute_for(operator, graph) or leave
+    return f"quantize the model: {CONVERT}"
 
 
-def _boundary(operator: Operator, graph: OperatorGraph) -> str:
-    """What takes away the conversion at the model's float ends."""
+def _at_end(operator: Operator, graph: OperatorGraph) -> str:
+    """What takes away the conversion at a float end of the model."""
     inputs = {tensor.index for tensor in graph.card.inputs}
     outputs = {tensor.index for tensor in graph.card.outputs}
     if operator.type == "QUANTIZE" and any(tensor.index in inputs for tensor in operator.computed_inputs):
-        return "give the model int8 inputs: edgekit convert MODEL --recipe int8 --input-type int8"
+        return f"give the model int8 inputs: {CONVERT} --input-type int8"
     if operator.type == "DEQUANTIZE" and any(tensor.index in outputs for tensor in operator.operands):
-        return "give the model int8 outputs: edgekit convert MODEL --recipe int8 --output-type int8"
+        return f"give the model int8 outputs: {CONVERT} --output-type int8"
     return ""
 
 
 def _dtype(operator: Operator, graph: OperatorGraph) -> str:
-    boundary = _boundary(operator, graph)
-    if boundary:
-        return boundary
-    if operator.type in ("ARG_MAX", "ARG_MIN", "TOPK_V2", "CAST"):
-        return _operator(operator, graph)
-    if any(tensor.dtype in ("int16", "int64") and tensor.scales for tensor in operator.operands):
-        return (
-            "quantize to 8 bits: edgekit convert MODEL --data DATA --recipe int8 --input-type int8 --output-type int8"
-        )
-    return _operator(operator, graph)
-
-
-def _operator(operator: Operator, graph: OperatorGraph) -> str:
-    remedy = _BY_TYPE.get(operator.type)
-    return remedy(operator, graph) if remedy is not None else ""
+    at_end = _at_end(operator, graph)
+    if at_end:
+        return at_end
+    if any(tensor.dtype == "int16" and tensor.scales for tensor in operator.operands):
+        return f"quantize to 8 bits: {CONVERT} --recipe int8"
+    if any(other.type == "GATHER" for other in graph.operators):
+        gathers = (other for other in graph.operators if other.type == "GATHER")
+        return next((text for text in (substitute_for(other, graph) for other in gathers) if text), "")
+    return substitute_for(operator, graph)
 
 
 def _version(operator: Operator, graph: OperatorGraph) -> str:
-    if operator.type == "CONV_2D":
-        return _grouped(operator, graph)
     if operator.type == "TRANSPOSE_CONV":
-        return "put the activation of this Conv2DTranspose behind a BatchNormalization or a Conv2D of its own, so that it is not fused"
-    return _operator(operator, graph)
-
-
-def _dynamic_shape(operator: Operator, graph: OperatorGraph) -> str:
-    return "fix the batch: keras.Input(shape=…, batch_size=1), or edgekit convert MODEL --batch 1"
+        return f"convert again from Keras: {CONVERT} takes out the fused activation, which int8 does not need"
+    if operator.type == "TRANSPOSE":
+        return _transpose(operator)
+    return _grouped(operator, graph) if operator.type == "CONV_2D" else substitute_for(operator, graph)
 
 
 def _batch(operator: Operator, graph: OperatorGraph) -> str:
-    return "convert with one row: edgekit convert MODEL --batch 1"
+    return f"convert with one row: {CONVERT}" if any(t.shape[:1] != (1,) for t in graph.card.inputs) else ""
 
 
 def _rank(operator: Operator, graph: OperatorGraph) -> str:
-    """Leading dimensions folded into the third from the end."""
-    shape = next((tensor.shape for tensor in operator.operands if sum(size > 1 for size in tensor.shape[:-3])), ())
-    if not shape:
+    if operator.type == "FULLY_CONNECTED":
+        return _dense(operator, graph)
+    if operator.type == "TRANSPOSE":
+        return _transpose(operator)
+    if operator.type == "RESHAPE":
+        beside = (producer(operator.inputs[0], graph), *consumers(operator.outputs[0], graph))
+        found = next((_transpose(op) for op in beside if op is not None and op.type == "TRANSPOSE"), "")
+        return found or _one_at_a_time(operator, graph)
+    shape = made_shape(operator)
+    if operator.type not in _POINTWISE or len(shape) < 4:
+        return _one_at_a_time(operator, graph)
+    return f"fold {'×'.join(map(str, shape[1:]))} with layers.Reshape({(prod(shape[1:-1]), shape[-1])}) before it"
+
+
+def _one_at_a_time(operator: Operator, graph: OperatorGraph) -> str:
+    """For several pictures in one input."""
+    start = run_start(operator, graph, ("RESHAPE",))
+    given = next((t for t in graph.card.inputs if any(t.index == read.index for read in start.computed_inputs)), None)
+    if given is None or len(given.shape) != 5:
         return ""
-    folded = (prod(shape[:-2]), *shape[-2:])
-    sizes = "×".join(map(str, shape))
-    return f"only the last three dimensions may be larger than 1, got {sizes}: fold them with layers.Reshape({folded}) before it"
+    count, one = given.shape[1], tuple(given.shape[2:])
+    return f"keras.Input({one}), and run the model on each of the {count} instead of layers.TimeDistributed"
+
+
+def _dense(operator: Operator, graph: OperatorGraph) -> str:
+    """A Dense over pixels or steps is a convolution with a kernel of one."""
+    shape = made_shape(operator)
+    if is_near(operator, graph, "BATCH_MATMUL", _ATTENTION):
+        return ""
+    layer = {3: "Conv1D", 4: "Conv2D"}.get(len(shape))
+    if layer is None:
+        return ""
+    return f"layers.{layer}({shape[-1]}, 1) instead of layers.Dense({shape[-1]}): the same function"
+
+
+def _transpose(operator: Operator) -> str:
+    """Leading axes that stay where they are folded into one."""
+    order, shape = operator.constants.get(1), given_shape(operator)
+    if order is None or len(order) != len(shape) or not shape or shape[0] != 1:
+        return ""
+    kept = next((place for place, axis in enumerate(order) if place != axis), 0)
+    if kept < 2 or len(shape) - kept > 2:
+        if len(shape) == 6:
+            return (
+                "layers.Conv2DTranspose, or layers.Resizing and layers.Conv2D, instead of moving channels into pixels (pixel "
+                "shuffle), and train again"
+            )
+        return ""
+    folded = (prod(shape[1:kept]), *shape[kept:])
+    axes = (1, *(int(axis) - kept + 2 for axis in order[kept:]))
+    return f"fold before permuting: layers.Reshape({folded}), layers.Permute({axes}), and the same layers.Reshape behind it"
 
 
 def _activation(operator: Operator, graph: OperatorGraph) -> str:
     if operator.type == "CONCATENATION":
-        return "activate the branches before layers.Concatenate, not its result: the answer is the same"
+        return "put the activation before layers.Concatenate, in its branches: the same values"
     if operator.type == "MAX_POOL_2D":
-        return "put the activation before layers.MaxPooling2D, not behind it: the answer is the same"
-    if operator.type == "AVERAGE_POOL_2D":
-        return "put the activation before layers.AveragePooling2D, not behind it, and fine-tune"
-    return ""
+        return "put the activation before layers.MaxPooling2D, not behind it: the same values"
+    return "put the activation before layers.AveragePooling2D, not behind it, and fine-tune"
 
 
 def _dilation(operator: Operator, graph: OperatorGraph) -> str:
-    height, width = (operator.options.get(f"Dilation{axis}Factor", 1) for axis in "HW")
-    both = max(int(height), int(width))
-    return f"dilate both ways alike: dilation_rate=({both}, {both}) instead of ({height}, {width})"
+    height, width = (int(operator.options.get(f"Dilation{axis}Factor", 1)) for axis in "HW")
+    both = max(height, width)
+    return f"dilation_rate=({both}, {both}) instead of ({height}, {width}), and train again"
 
 
 def _grouped(operator: Operator, graph: OperatorGraph) -> str:
     kernel, given = operator.inputs[1], operator.inputs[0]
-    if kernel is None or given is None or len(kernel.shape) != 4 or not kernel.shape[3]:
+    if kernel is None or given is None or len(kernel.shape) != 4 or not 0 < kernel.shape[3] < given.shape[-1]:
         return ""
-    groups, channels, filters = given.shape[-1] // kernel.shape[3], kernel.shape[3], kernel.shape[0]
+    groups, filters = given.shape[-1] // kernel.shape[3], kernel.shape[0]
     return (
-        f"leave out groups={groups} of this layers.Conv2D, or slice its input into {groups} times {channels} channels, convolve "
-        f"each with layers.Conv2D({filters // max(groups, 1)}, …) and join them with layers.Concatenate"
+        f"keras.ops.split(x, {groups}, axis=-1), a layers.Conv2D({filters // groups}, …) for each part and layers.Concatenate() "
+        f"instead of layers.Conv2D({filters}, …, groups={groups}): the same function"
     )
 
 
 def _transpose_size(operator: Operator, graph: OperatorGraph) -> str:
-    sizes = "×".join(map(str, operator.outputs[0].shape)) if operator.outputs and operator.outputs[0] else "?"
-    return f"transpose where the tensor is smaller than {sizes}, or leave layers.Permute out and transpose with numpy"
+    sizes = "×".join(map(str, made_shape(operator)[1:]))
+    return f"layers.Permute where the tensor is smaller than {sizes}, or numpy.transpose outside of the model"
 
 
 def _resize_size(operator: Operator, graph: OperatorGraph) -> str:
-    given, made = operator.inputs[0], operator.outputs[0]
-    if given is None or made is None or len(given.shape) != 4:
+    given, made = given_shape(operator), made_shape(operator)
+    if len(given) != 4 or len(made) != 4:
         return ""
-    if given.shape[1:3] == (1, 1):
-        return "leave the resizing of 1×1 out and let layers.Add or layers.Multiply broadcast it instead of layers.Concatenate"
-    height, width = made.shape[1:3]
-    return f"resize to less than {height}×{width}, or end the model before it and resize its answer yourself"
+    if given[1:3] == (1, 1):
+        return (
+            "let layers.Add broadcast the 1×1 branch, with a layers.Conv2D on each side of it, instead of "
+            f"layers.Resizing({made[1]}, {made[2]}) and layers.Concatenate"
+        )
+    return f"layers.Resizing to fewer than {made[1]}×{made[2]} pixels, or end the model before it and resize its answer"
 
 
 def _reshape_size(operator: Operator, graph: OperatorGraph) -> str:
-    return "end the model before layers.Reshape and reshape its answer with numpy: it costs nothing there"
+    return "end the model before layers.Reshape, and numpy.reshape its answer: the values stay where they are"
 
 
-def _mean(operator: Operator, graph: OperatorGraph) -> str:
-    given = operator.inputs[0]
-    if given is None or len(given.shape) != 4:
+def _mean_axes(operator: Operator, graph: OperatorGraph) -> str:
+    shape = given_shape(operator)
+    if len(shape) != 4:
         return ""
-    height, width = given.shape[1:3]
-    pool = tuple(_divisor(size) for size in (height, width))
-    if pool == (1, 1):
+    if operator.type in ("REDUCE_MAX", "REDUCE_MIN"):
+        return (
+            ""
+            if operator.type == "REDUCE_MIN"
+            else f"layers.MaxPooling2D({shape[1:3]}) instead of layers.GlobalMaxPooling2D()"
+        )
+    pool = _even_pool(shape[1], shape[2])
+    if pool is None or operator.type != "MEAN":
         return ""
-    return (
-        f"split the mean over {height}×{width}: layers.AveragePooling2D({pool}) before layers.GlobalAveragePooling2D()"
-    )
+    return f"layers.AveragePooling2D({pool}) before layers.GlobalAveragePooling2D(): the same mean over {shape[1]}×{shape[2]}"
 
 
-def _divisor(size: int) -> int:
-    """The smallest divisor of ``size`` that leaves at most the square root of MOST_MEAN_ELEMENTS; 1 where there is none."""
-    side = int(MOST_MEAN_ELEMENTS**0.5)
-    return next((divisor for divisor in range(1, size) if size % divisor == 0 and size // divisor <= side), 1)
+def _even_pool(height: int, width: int) -> tuple[int, int] | None:
+    """The smallest window that divides both sides evenly and leaves a mean as small as one seen to map; None without one."""
+    most = LIMITS["mean-window"].largest_mapped
+    windows = [(y, x) for y in range(1, height + 1) for x in range(1, width + 1) if height % y == width % x == 0]
+    left = [(y * x, abs(y - x), (y, x)) for y, x in windows if height * width // (y * x) <= most]
+    return min(left)[2] if left and min(left)[0] > 1 else None
 
 
 def _softmax_size(operator: Operator, graph: OperatorGraph) -> str:
-    return "end the model before layers.Softmax and take the softmax of its answer with numpy"
+    return f"end the model before the softmax over {made_shape(operator)[-1]}, and take it of its answer with numpy"
 
 
-def _split_batch(operator: Operator, graph: OperatorGraph) -> str:
-    return "convert with one row: edgekit convert MODEL --batch 1"
+def _alpha(operator: Operator, graph: OperatorGraph) -> str:
+    shared = list(range(1, len(made_shape(operator)) - 1))
+    return f"layers.PReLU(shared_axes={shared}): one slope for each channel"
 
 
 def _slice_strides(operator: Operator, graph: OperatorGraph) -> str:
-    strides = operator.constants.get(3)
-    if strides is None or len(strides) != 4:
+    strides, shape = operator.constants.get(3), given_shape(operator)
+    if strides is None or len(strides) != 4 or len(shape) != 4 or min(strides) < 1:
         return ""
-    height, width = (int(stride) for stride in strides[1:3])
+    if strides[3] == 1:
+        height, width = (int(stride) for stride in strides[1:3])
+        return f"layers.MaxPooling2D(1, strides=({height}, {width})) instead of x[:, ::{height}, ::{width}]: the same values"
     return (
-        f"layers.MaxPooling2D(pool_size=1, strides=({height}, {width})) instead of x[:, ::{height}, ::{width}]: it takes the same "
-        "values"
+        f"a layers.Conv2D({made_shape(operator)[-1]}, 1) that picks the channels instead of x[..., ::{int(strides[3])}]"
     )
 
 
 def _concatenation(operator: Operator, graph: OperatorGraph) -> str:
-    return "layers.ZeroPadding2D, or a constant of zeros, instead of joining constants with layers.Concatenate"
+    return "keras.ops.pad or layers.ZeroPadding2D with zeros instead of joining constants with layers.Concatenate"
 
 
-def _weights_format(operator: Operator, graph: OperatorGraph) -> str:
-    return "convert again from Keras: edgekit convert MODEL --data DATA --recipe int8"
-
-
-def _say(sentence: str) -> Remedy:
-    return lambda operator, graph: sentence
-
-
-def _upsampling(operator: Operator, graph: OperatorGraph) -> str:
-    """TILE and BROADCAST_TO, by which Keras 3 repeats pixels."""
-    given = operator.inputs[0]
-    if given is None:
+def _large_tensor(operator: Operator, graph: OperatorGraph) -> str:
+    shape = made_shape(operator)
+    if operator.type != "TRANSPOSE_CONV" or len(shape) != 4:
         return ""
-    return "layers.Resizing(height, width, interpolation='nearest') instead of layers.UpSampling2D"
+    return (
+        f"layers.Resizing({shape[1]}, {shape[2]}, interpolation='nearest') and layers.Conv2D, or fewer filters than {shape[3]}, "
+        "instead of layers.Conv2DTranspose, and train again"
+    )
 
 
-_RELU6 = "activation='relu6' instead of {} here, and fine-tune"
-_BY_TYPE: Mapping[str, Remedy] = {
-    "HARD_SWISH": _say(_RELU6.format("hard_swish (hard_silu)")),
-    "GELU": _say(_RELU6.format("gelu")),
-    "ELU": _say(_RELU6.format("elu")),
-    "LEAKY_RELU": _say("layers.PReLU(shared_axes=[1, 2]) or layers.ReLU() instead of layers.LeakyReLU"),
-    "TILE": _upsampling,
-    "BROADCAST_TO": _upsampling,
-    "ARG_MAX": _say("end the model before it and take numpy.argmax of its answer"),
-    "ARG_MIN": _say("end the model before it and take numpy.argmin of its answer"),
-    "SHAPE": _dynamic_shape,
-}
 _BY_CAUSE: Mapping[str, Remedy] = {
-    "float": _float,
-    "dtype": _dtype,
-    "operator": _operator,
-    "version": _version,
-    "rank": _rank,
-    "dynamic-shape": _dynamic_shape,
-    "batch": _batch,
     "activation": _activation,
-    "dilation": _dilation,
-    "grouped-conv": _grouped,
-    "transpose-size": _transpose_size,
-    "resize-size": _resize_size,
-    "reshape-size": _reshape_size,
-    "mean-axes": _mean,
-    "softmax-size": _softmax_size,
-    "split-batch": _split_batch,
-    "slice-strides": _slice_strides,
+    "alpha": _alpha,
+    "batch": _batch,
     "concatenation": _concatenation,
-    "weights-format": _weights_format,
+    "dilation": _dilation,
+    "dtype": _dtype,
+    "dynamic-shape": fixed_shape,
+    "float": _float,
+    "grouped-conv": _grouped,
+    "large-tensor": _large_tensor,
+    "mean-axes": _mean_axes,
+    "operator": substitute_for,
+    "rank": _rank,
+    "reshape-size": _reshape_size,
+    "resize-size": _resize_size,
+    "slice-strides": _slice_strides,
+    "softmax-size": _softmax_size,
+    "split-batch": _batch,
+    "transpose-size": _transpose_size,
+    "version": _version,
+    "weights-format": lambda operator, graph: f"convert again from Keras: {CONVERT}",
 }
