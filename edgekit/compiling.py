@@ -251,8 +251,8 @@ def _labels(tflite: bytes) -> tuple[str, ...]:
 
 def _samples(
     data: Any, data_folder: str | os.PathLike[str] | None, models: Sequence[Path] | Mapping[str, Path]
-) -> list[dict[str, Any]]:
-    """The first samples of the test split as each model is fed; none without data."""
+) -> list[Any]:
+    """The first samples of the test split as each model is fed: arrays, by name where there are several; none without data."""
     if data is None:
         return []
     from .data import load_data, resize
@@ -266,4 +266,6 @@ def _samples(
         raise UsageError("the data has neither test nor training samples")
     taken = resize(split.take(list(range(min(split.count, MOST_SAMPLES)))), wanted.size)
     inputs = {name: wanted.apply(values) for name, values in taken.inputs.items()}
+    if len(inputs) == 1:  # whatever the data calls it, it is the model's only input
+        return list(next(iter(inputs.values())))
     return [{name: values[row] for name, values in inputs.items()} for row in range(taken.count)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ __all__ = ["target_lines"]
 MOST_OPS = 40
 MOST_LAYERS = 3
 ON_TARGET = frozenset({"edgetpu", "ethos-u", "micro"})
+COUNTS = {"macs": "MACs", "cycles_total": "cycles", "npu_operators": "NPU operators after Vela"}
 SAYS = {
     "predicted": "predicted, not compiled",
     "compiled": "as compiled",
@@ -90,8 +91,22 @@ def _memory(report: TargetReport) -> Iterator[str]:
             f"{name.removesuffix('_bytes').replace('_', ' ')} {figures.size(value)}"
             for name, value in report.memory.items()
         )
-    if report.figures:
-        yield "  " + ", ".join(f"{name.replace('_', ' ')} {value:,.6g}" for name, value in report.figures.items())
+    yield from _figures(report.figures)
+
+
+def _figures(found: Mapping[str, float]) -> Iterator[str]:
+    """The figures a person asks for; --json has every one the tool prints."""
+    counts = [
+        f"{figures.count(found[name])} {title}" for name, title in COUNTS.items() if name in found and found[name] > 0
+    ]
+    if counts:
+        yield f"  {', '.join(counts)}"
+    if found.get("parity_samples"):
+        same, apart = found.get("parity_identical"), found.get("parity_max_abs_diff")
+        yield (
+            f"  {figures.percent(same)} of the outputs equal LiteRT's to the bit on {figures.count(found['parity_samples'])} "
+            f"sample(s), largest difference {figures.difference(apart)}"
+        )
 
 
 def _latency(report: TargetReport) -> Iterator[str]:

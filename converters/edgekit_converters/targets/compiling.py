@@ -79,7 +79,7 @@ def missing_tool(target: Target) -> str:
         try:
             find_compiler()
         except TargetError as error:
-            return str(error)
+            return f"{str(error).splitlines()[0].rstrip('.')}: see docs/edgetpu-compile.md"
     elif target.kind == ETHOS_U and find_spec("ethosu") is None and shutil.which("vela") is None:
         return "Vela is not installed: pip install 'edgekit[ethos-u]'"
     elif target.kind == MICRO and find_spec("tflite_micro") is None:
