@@ -27,7 +27,7 @@ EXECUTED = "executed"  # on this machine: an emulated board has measured nothing
 MOST_HISTORY = 1000  # reports looked at, the newest of them
 # What a target's tool calls the memory a model works in; the first that a report has is shown.
 WORKING_MEMORY = {"arena": "arena", "tensor_arena": "arena", "sram": "SRAM", "dram": "DRAM"}
-FLASH = ("flash", "off_chip_flash")
+FLASH = ("flash", "off_chip_flash", "on_chip_flash", "model")
 EDGETPU_MEMORY = "on chip"
 IN_PIECES = ("edgetpu", "ethos-u")
 MIB, MOST_MIB = 1 << 20, 1e9

@@ -229,8 +229,10 @@ class RunStore:
 
     def save_target_report(self, variant: str, report: TargetReport) -> None:
         """Keep what a target makes of a variant, in the place of what was known of it there."""
+        from .target_reports import storable  # it stands on this module
+
         self.target_folder(report.name)
-        self.write_json(f"{TARGETS}/{report.name}/{variant}.json", report.to_dict())
+        self.write_json(f"{TARGETS}/{report.name}/{variant}.json", storable(report))
 
     def target_reports(self) -> list[tuple[str, TargetReport]]:
         """What targets make of the variants as they are now, by target and variant; what does not read is left out."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import StoreError
 from .records import Variant, from_dict
@@ -14,7 +15,7 @@ from .store import TARGETS, RunStore
 if TYPE_CHECKING:
     from edgekit_converters.targets.records import TargetReport
 
-__all__ = ["TargetReports", "compiled_file", "read_target_reports"]
+__all__ = ["TargetReports", "compiled_file", "read_target_reports", "storable"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,23 @@ class TargetReports:
 
     current: tuple[tuple[str, TargetReport], ...] = ()
     stale: tuple[tuple[str, str], ...] = ()
+
+
+def storable(report: TargetReport) -> dict[str, Any]:
+    """The report as JSON that reads back: without figures that are no finite numbers, as a tool may print them."""
+    facts: dict[str, Any] = _finite(report.to_dict())
+    estimate = facts.get("estimate")
+    return facts if estimate is None or "latency_ms" in estimate else {**facts, "estimate": None}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items() if not _is_no_number(item)}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_no_number(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read_target_reports(store: RunStore) -> TargetReports:

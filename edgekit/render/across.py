@@ -110,7 +110,7 @@ def across_columns(comparison: Comparison) -> tuple[AcrossColumn, ...]:
         ),
         AcrossColumn("memory", _memory, "what it works in; a peak RSS is the whole measuring process's"),
         AcrossColumn(
-            "flash", _flash, "what of the model lies in flash", spelled=lambda line: f"{_flash(line)} in flash"
+            "flash", _flash, "what of the model lies in flash", spelled=lambda line: _flash(line, " in flash")
         ),
     )
     return tuple(
@@ -141,7 +141,7 @@ def remark_lines(comparison: Comparison) -> Iterator[str]:
         if line.note:
             yield f"{name}: {plain(line.note, 400)}"
         if line.file:
-            yield f"{name}: compiled into {plain(line.file, 300)}"
+            yield f"{plain(line.variant)} for {plain(line.target)}: {plain(line.file, 300)}"
 
 
 def legend_lines(comparison: Comparison) -> Iterator[str]:
@@ -184,8 +184,10 @@ def _memory(line: TargetLine) -> str:
     return f"{figures.size(line.memory_bytes)} {plain(line.memory_kind, 30)}{basis_label(line)}"
 
 
-def _flash(line: TargetLine) -> str:
-    return figures.MISSING if line.flash_bytes is None else f"{figures.size(line.flash_bytes)}{basis_label(line)}"
+def _flash(line: TargetLine, where: str = "") -> str:
+    return (
+        figures.MISSING if line.flash_bytes is None else f"{figures.size(line.flash_bytes)}{where}{basis_label(line)}"
+    )
 
 
 def basis_label(line: TargetLine) -> str:

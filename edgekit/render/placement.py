@@ -20,7 +20,7 @@ __all__ = ["Cause", "Placement", "placements"]
 
 ON_TARGET = {"edgetpu": "Edge TPU", "ethos-u": "Ethos-U", "micro": "TFLM"}
 OFF_TARGET = {"cpu": "processor", "unsupported": "nothing there"}
-CAUSES_SHOWN, OPERATORS_NAMED, RUNS_SHOWN, LAYERS_SHOWN = 40, 8, 60, 60
+CAUSES_SHOWN, OPERATORS_NAMED, RUNS_SHOWN, LAYERS_SHOWN, FIGURES_SHOWN = 40, 8, 60, 60, 24
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,11 @@ def _tool_figures(report: TargetReport, label: str) -> Iterator[tuple[str, str]]
     for name, size in {**sizes, **named}.items():
         if size is not None:
             yield name, figures.size(size) + label
-    for name, value in report.figures.items():
-        yield _title(name), _number(value, is_share=name.endswith("share")) + label
+    counted = [(name, value) for name, value in report.figures.items() if value]
+    for name, value in counted[:FIGURES_SHOWN]:
+        yield _title(name.removesuffix("_bytes")), _number(name, value) + label
+    if len(counted) > FIGURES_SHOWN:
+        yield "more", f"{figures.count(len(counted) - FIGURES_SHOWN)} figures in report.json"
 
 
 def _causes(ops: Sequence[OpPlacement]) -> Iterator[Cause]:
@@ -143,18 +146,21 @@ def _layer_table(layers: Sequence[LayerFigure], label: str) -> tuple[tuple[str, 
             plain(layer.name, 60),
             plain(layer.type, 40),
             {**ON_TARGET, **OFF_TARGET}.get(layer.placement, plain(layer.placement, 20)),
-            *(_number(layer.figures.get(name), is_share=name.endswith("share")) for name in names),
+            *(_number(name, layer.figures.get(name)) for name in names),
         )
         for layer in shown
     )
     return head, rows
 
 
-def _number(value: float | None, *, is_share: bool) -> str:
+def _number(name: str, value: float | None) -> str:
+    """A figure of a tool, by what its name says it is."""
     if value is None:
         return figures.MISSING
-    if is_share:
+    if name.endswith("share"):
         return figures.percent(value)
+    if name.endswith("_bytes"):
+        return figures.size(value)
     return figures.count(value) if value == round(value) else figures.difference(value)
 
 

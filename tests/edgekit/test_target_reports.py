@@ -69,6 +69,18 @@ def test_a_report_is_read_back_as_it_was_saved(store: RunStore) -> None:
     assert (store.folder / "targets" / "coral" / "int8.json").is_file()
 
 
+def test_a_figure_that_is_no_number_is_left_out(store: RunStore) -> None:
+    """It does not cost the rest of the report."""
+    nan, layer = float("nan"), LayerFigure("up", "TILE", "cpu", {"share": float("inf"), "macs": 3.0})
+    store.save_target_report(
+        "int8", replace(WHOLE, estimate=Estimate(nan), figures={"a": nan, "b": 1.0}, layers=(layer,))
+    )
+
+    [(_, report)] = store.target_reports()
+
+    assert (report.estimate, report.figures, report.layers) == (None, {"b": 1.0}, WHOLE.layers)
+
+
 def test_a_later_report_takes_the_place_of_the_earlier(store: RunStore) -> None:
     """What a compiler said replaces what was predicted of the same target."""
     store.save_target_report("int8", replace(WHOLE, basis=PREDICTED))
