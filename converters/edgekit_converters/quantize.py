@@ -23,9 +23,9 @@ from .errors import (
     UnsupportedModelError,
 )
 from .int8.calibrate import Ranges
-from .int8.fit_versions import fit_versions
 from .int8.observations import Observations
 from .int8.options import QuantizeOptions
+from .int8.plain_form import plain_form
 from .int8.quantize_flat import (
     SMALLEST_SCALE,
     QuantizerGap,
@@ -311,7 +311,7 @@ def _by_mlir(
 
 def _verified(tflite: bytes, quantizer: str, wanted: _Wanted) -> Quantized:
     if wanted.base == "int8":
-        tflite = fit_versions(tflite)
+        tflite = plain_form(tflite)
     card = read_model_card(tflite)
     verify(
         card,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from ..int8.fit_versions import int8_version
+from ..int8.plain_form import int8_version
 from ..model_card import TensorCard
 from .edgetpu.latency import estimate_latency
 from .edgetpu.limits import LIMITS, Limits
@@ -24,6 +25,7 @@ __all__ = ["EDGETPU", "as_if_int8", "predict"]
 EDGETPU = "edgetpu"
 SAID_BY = "edgekit's rules for edgetpu_compiler 16"
 _REFUSED = "the compiler refuses the model"
+_BIASES = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 
 
 def predict(
@@ -84,15 +86,34 @@ def as_if_int8(graph: OperatorGraph) -> OperatorGraph:
 
 def _quantized(operator: Operator) -> Operator:
     # A constant's values are codes after it: what they are is not known, but zero stays zero.
-    inputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.inputs)
+    bias = _BIASES.get(operator.type)
+    inputs = tuple(
+        None if tensor is None else _as_bias(tensor) if place == bias else _as_int8(tensor)
+        for place, tensor in enumerate(operator.inputs)
+    )
     outputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.outputs)
     floats = any(tensor.dtype == "float32" for tensor in operator.operands)
     version = int8_version(operator.type, operator.version) if floats and not operator.custom else operator.version
-    return replace(operator, inputs=inputs, outputs=outputs, version=version)
+    return replace(operator, inputs=inputs, outputs=outputs, version=version, options=_plain_options(operator))
+
+
+def _plain_options(operator: Operator) -> Mapping[str, Any]:
+    """Its options as ``plain_form`` leaves them: a kernel of one row or column is dilated both ways alike."""
+    kernel = (
+        operator.inputs[1] if operator.type in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) > 1 else None
+    )
+    if kernel is None or len(kernel.shape) != 4 or 1 not in kernel.shape[1:3]:
+        return operator.options
+    both = operator.options.get("DilationWFactor" if kernel.shape[1] == 1 else "DilationHFactor", 1)
+    return {**operator.options, "DilationHFactor": both, "DilationWFactor": both}
 
 
 def _as_int8(tensor: TensorCard) -> TensorCard:
-    return replace(tensor, dtype="int8") if tensor.dtype == "float32" else tensor
+    return replace(tensor, dtype="int8", size_bytes=tensor.size_bytes // 4) if tensor.dtype == "float32" else tensor
+
+
+def _as_bias(tensor: TensorCard) -> TensorCard:
+    return replace(tensor, dtype="int32") if tensor.dtype == "float32" else tensor
 
 
 def _placements(

@@ -1,4 +1,4 @@
-"""Operator versions of int8 models: TFLite's own converter is the oracle, and the answers stay what they were."""
+"""int8 models in plainer words: TFLite's own converter is the oracle of versions, and the answers stay what they were."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters.errors import ModelFileError
-from edgekit_converters.int8.fit_versions import fit_versions, int8_version
+from edgekit_converters.int8.plain_form import int8_version, plain_form
 from edgekit_converters.model_card import read_model_card
+from edgekit_converters.targets.operators import read_operators
 
 from tests.converters.conftest import run_tflite
 from tests.tflite_builder import Graph, Op, Tensor, build, conv_model, dense_model
@@ -49,7 +50,7 @@ def _row(tflite: bytes, seed: int) -> np.ndarray:
 def test_an_activation_that_clamps_nothing_leaves_and_its_version_with_it(activation: int) -> None:
     """int8 that begins at zero and ends before 6 needs no ReLU: version 3, which the Edge TPU compiler reads, same answers."""
     before = _transpose_conv(activation, 6 / 255, -128)
-    after = fit_versions(before)
+    after = plain_form(before)
 
     assert _versions(before) == [("TRANSPOSE_CONV", 4)]
     assert _versions(after) == [("TRANSPOSE_CONV", 3)]
@@ -67,7 +68,7 @@ def test_an_activation_that_clamps_a_value_stays(activation: int, scale: float, 
     """Where one int8 value would pass that must not, nothing changes: not a byte."""
     before = _transpose_conv(activation, scale, zero_point)
 
-    assert fit_versions(before) == before
+    assert plain_form(before) == before
 
 
 def test_versions_rise_to_what_the_types_need() -> None:
@@ -80,7 +81,7 @@ def test_versions_rise_to_what_the_types_need() -> None:
     ]
     ops = [Op("ADD", (0, 0), (2,), schema.AddOptionsT()), Op("ADD", (1, 1), (3,), schema.AddOptionsT())]
     before = build(Graph(tensors, ops, (0, 1), (2, 3), signature_key="serving_default"))
-    after = fit_versions(before)
+    after = plain_form(before)
 
     assert _versions(after) == [("ADD", 2), ("ADD", 1)]
     codes = schema.Model.GetRootAs(after, 0)
@@ -101,10 +102,33 @@ def test_operators_that_share_a_version_get_their_own() -> None:
     tensors.append(Tensor("bias", "int32", (4,), np.zeros(4, np.int32), (0.001,) * 4, (0,) * 4))
     ops = [Op("CONV_2D", (0, 3, 5), (1,), options, version=6), Op("CONV_2D", (1, 4, 5), (2,), options, version=6)]
     before = build(Graph(tensors, ops, (0,), (2,), signature_key="serving_default"))
-    after = fit_versions(before)
+    after = plain_form(before)
 
     assert _versions(after) == [("CONV_2D", 6), ("CONV_2D", 3)]
     np.testing.assert_array_equal(*(run_tflite(tflite, [_row(before, 0)])[0] for tflite in (before, after)))
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [((1, 3), (1, 2)), ((3, 1), (2, 1)), ((3, 3), (2, 1))])
+def test_a_kernel_of_one_row_is_dilated_both_ways_alike(kernel: tuple[int, int], dilation: tuple[int, int]) -> None:
+    """A dilated Conv1D is a CONV_2D the Edge TPU takes; where both ways count, they stay as they are."""
+    options = schema.Conv2DOptionsT()
+    options.strideW = options.strideH = 1
+    options.dilationHFactor, options.dilationWFactor = dilation
+    weights = np.random.default_rng(3).integers(-127, 128, (2, *kernel, 4)).astype(np.int8)
+    tensors = [
+        Tensor("x", "int8", (1, 8, 8, 4), None, (0.1,), (3,)),
+        Tensor("w", "int8", weights.shape, weights, (0.01,) * 2, (0,) * 2),
+        Tensor("b", "int32", (2,), np.array([5, -9], np.int32), (0.001,) * 2, (0,) * 2),
+        Tensor("y", "int8", (1, 8, 8, 2), None, (0.2,), (0,)),
+    ]
+    before = build(Graph(tensors, [Op("CONV_2D", (0, 1, 2), (3,), options, version=3)], (0,), (3,), "serving_default"))
+    after = plain_form(before)
+
+    found = read_operators(after).operators[0].options
+    expected = dilation if 1 not in kernel else (2, 2)
+    assert (found["DilationHFactor"], found["DilationWFactor"]) == expected
+    assert (after == before) == (expected == dilation)
+    np.testing.assert_array_equal(*(run_tflite(tflite, [_row(before, 1)])[0] for tflite in (before, after)))
 
 
 def test_what_a_float_operator_becomes_is_what_int8_ones_are() -> None:
@@ -120,13 +144,13 @@ def test_what_a_float_operator_becomes_is_what_int8_ones_are() -> None:
 @pytest.mark.parametrize("make", [lambda: dense_model("int8"), lambda: conv_model("int8"), dense_model, conv_model])
 def test_what_is_right_already_comes_back_as_it_was(make) -> None:
     """Not a byte changes in a float model, or in an int8 model with TFLite's versions."""
-    assert fit_versions(make()) == make()
+    assert plain_form(make()) == make()
 
 
 def test_bytes_that_are_no_model_are_named() -> None:
     """As everywhere: what was expected and what came."""
     with pytest.raises(ModelFileError, match="TFL3"):
-        fit_versions(b"not a model")
+        plain_form(b"not a model")
 
 
 @pytest.mark.keras

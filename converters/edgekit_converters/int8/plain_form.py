@@ -1,8 +1,9 @@
-"""The operator versions of an int8 model as TFLite's own converter writes them, and no version that is higher without need.
+"""An int8 model in the plainest form that says the same: what other programs than the interpreter read best.
 
-ai-edge-quantizer keeps the versions of the float model (CONV_2D 1 where TFLite writes 3). And TensorFlow since 2.13 fuses a
+ai-edge-quantizer keeps the operator versions of the float model (CONV_2D 1 where TFLite writes 3). TensorFlow since 2.13 fuses a
 ReLU into TRANSPOSE_CONV, which makes it version 4 and the Edge TPU compiler refuse the whole model; in int8 that ReLU most
-often does nothing, because the output's range begins at zero already.
+often does nothing, because the output's range begins at zero already. And a dilated Conv1D comes out as a CONV_2D that is dilated
+one way only, which the Edge TPU does not have; the other way its kernel has a single row, and any dilation is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from .surgery import FlatModel
 
-__all__ = ["fit_versions", "int8_version"]
+__all__ = ["int8_version", "plain_form"]
 
 LOWEST, HIGHEST = -128, 127
 NO_ACTIVATION = 0
@@ -41,19 +42,22 @@ _INT8_VERSIONS: dict[str, int] = {
 _DECIDING = {"SPLIT": 1, "TRANSPOSE_CONV": 1}
 
 
-def fit_versions(tflite: bytes) -> bytes:
-    """``tflite`` with the versions of its int8 operators (of subgraph 0) as TFLite writes them; the same answers, to the bit.
+def plain_form(tflite: bytes) -> bytes:
+    """``tflite`` with the same answers, to the bit, in plainer words (in subgraph 0, of its int8 operators).
 
-    A fused activation of TRANSPOSE_CONV that clamps no int8 value is taken out, and its version 4 becomes 3. Operators that
-    only share the version of another (TFLite keeps one for all CONV_2D, say) get their own. The bytes come back as they were
-    where there is nothing to change. What is appended to them, a note say, is lost.
+    Versions are those TFLite writes, each operator's own (TFLite keeps one for all CONV_2D, say). A fused activation of
+    TRANSPOSE_CONV that clamps no int8 value is taken out, and its version 4 becomes 3. Where a kernel has one row or column,
+    the dilation along it is that of the other way. The bytes come back as they were where there is nothing to change. What
+    is appended to them, a note say, is lost.
 
     Raises ModelFileError for bytes that are no .tflite.
     """
     flat = FlatModel(tflite)
-    wanted = {op: _version(flat, op) for op in range(len(flat.graph.operators))}
+    operators = range(len(flat.graph.operators))
+    dilated = [op for op in operators if _even_dilation(flat, op)]
+    wanted = {op: _version(flat, op) for op in operators}
     changed = {op: version for op, version in wanted.items() if version != _code(flat, op).version}
-    if not changed:
+    if not changed and not dilated:
         return tflite
     for op, version in changed.items():
         if flat.type(op) == "TRANSPOSE_CONV":
@@ -68,6 +72,20 @@ def int8_version(type_: str, version: int) -> int:
     if type_ == "TRANSPOSE_CONV":
         return min(version, 3) if version > 1 else 2
     return max(version, _INT8_VERSIONS.get(type_, 1))
+
+
+def _even_dilation(flat: FlatModel, op: int) -> bool:
+    """Dilate both ways alike where one of them has nothing to dilate; whether that changed ``op``."""
+    operands = flat.inputs(op)
+    if flat.type(op) not in ("CONV_2D", "DEPTHWISE_CONV_2D") or len(operands) < 2 or flat.dtype(operands[0]) != "int8":
+        return False
+    options, kernel = flat.graph.operators[op].builtinOptions, _shape(flat, operands[1])
+    height, width = int(options.dilationHFactor), int(options.dilationWFactor)
+    if height == width or len(kernel) != 4 or 1 not in kernel[1:3]:
+        return False
+    both = width if kernel[1] == 1 else height
+    options.dilationHFactor = options.dilationWFactor = both
+    return True
 
 
 def _version(flat: FlatModel, op: int) -> int:
