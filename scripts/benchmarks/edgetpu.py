@@ -1,4 +1,4 @@
-"""The Edge TPU against what its compiler made: the rules, the compiled files and the compiler's logs, each a script of its own."""
+"""The Edge TPU against what its compiler made: rules, compiled files and logs, each a script of its own."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ _ALL = (
         "reshape-size",
         "bytes of input and output on one tile, where rows and columns are regrouped, or channels become columns",
         (
-            Evidence(42_080, True, "1x64x2100 to 1x4x16x2100", _YOLOV8_320),
+            Evidence(42_000, True, "1x64x2100 to 1x4x16x2100", _YOLOV8_320),
             Evidence(60_800, True, "1x40x40x255 to 1x1600x3x85", _YOLOV5_640),
             Evidence(68_992, True, "1x784x3x85 to 1x2352x85", _YOLOV5_224),
             Evidence(140_800, False, "1x1600x3x85 to 1x4800x85", _YOLOV5_640),
@@ -113,10 +113,10 @@ _ALL = (
         "row-tensor-size",
         "bytes of inputs and outputs on one tile, of tensors of a single row (1xBxC) with many channels",
         (
-            Evidence(84_160, True, "LOGISTIC 1x80x2100", _YOLOV8_320),
-            Evidence(88_368, True, "CONCATENATION to 1x84x2100", _YOLOV8_320),
-            Evidence(109_408, False, "STRIDED_SLICE 1x144x2100 to 1x64x2100", _YOLOV8_320),
-            Evidence(151_488, False, "CONCATENATION to 1x144x2100", _YOLOV8_320),
+            Evidence(84_000, True, "LOGISTIC 1x80x2100", _YOLOV8_320),
+            Evidence(88_200, True, "CONCATENATION to 1x84x2100", _YOLOV8_320),
+            Evidence(109_200, False, "STRIDED_SLICE 1x144x2100 to 1x64x2100", _YOLOV8_320),
+            Evidence(151_200, False, "CONCATENATION to 1x144x2100", _YOLOV8_320),
             Evidence(336_000, False, "LOGISTIC 1x80x8400", _YOLOV8_640),
         ),
         suggested=HALF,
