@@ -14,7 +14,10 @@ PARTIAL = (
     "instead run on the CPU, which is slower. If possible, consider updating your model to use only operations supported "
     "by the Edge TPU. For details, visit g.co/coral/model-reqs."
 )
-INTERPRETER = "Compilation failed: Model failed in Tflite interpreter. Please ensure model can be loaded/run in Tflite interpreter."
+INTERPRETER = (
+    "Compilation failed: Model failed in Tflite interpreter. "
+    "Please ensure model can be loaded/run in Tflite interpreter."
+)
 LARGE = "Compilation failed: Compilation failed due to large activation tensors in model."
 RESTORED = "ERROR: Restored original execution plan after delegate application failure."
 

@@ -45,7 +45,7 @@ def test_older_compiler_is_given_no_timer():
     [
         (V15, {"search_delegate": True}, "--search-delegate needs edgetpu_compiler 16 or newer, this one is 15.0"),
         (V15, {"timeout_s": 20}, "--timeout-s needs"),
-        ("14.1.317412892", {"num_segments": 2}, "--segments needs edgetpu_compiler 15"),
+        ("14.1.317412892", {"num_segments": 2}, "--num-segments needs edgetpu_compiler 15"),
         (V2, {"multiple_subgraphs": True}, "--multiple-subgraphs needs edgetpu_compiler 14"),
         (V15, {"min_runtime_version": 14}, "runtimes up to 13"),
         ("1.0.249710469", {"min_runtime_version": 11}, "runtimes up to 10"),
@@ -61,11 +61,11 @@ def test_option_an_older_compiler_lacks_is_refused(version, options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"min_runtime_version": 9}, "expected --min-runtime to be a whole number from 10 to 14, got 9"),
-        ({"min_runtime_version": 15}, "--min-runtime"),
+        ({"min_runtime_version": 9}, "expected --min-runtime-version to be a whole number from 10 to 14, got 9"),
+        ({"min_runtime_version": 15}, "--min-runtime-version"),
         ({"min_runtime_version": True}, "got True"),
         ({"min_runtime_version": "13"}, "got '13'"),
-        ({"num_segments": 0}, "--segments to be a whole number from 1 to 64"),
+        ({"num_segments": 0}, "--num-segments to be a whole number from 1 to 64"),
         ({"num_segments": None}, "got None"),
         ({"timeout_s": 0}, "--timeout-s"),
         ({"timeout_s": 1.5}, "got 1.5"),
@@ -103,6 +103,7 @@ def test_options_from_plain_values():
     """None is the default, tensor names may come as one text."""
     made = EdgeTpuOptions.from_mapping({"timeout_s": None, "num_segments": 3, "intermediate_tensors": " a/b , c ,"})
     assert made == EdgeTpuOptions(num_segments=3, intermediate_tensors=("a/b", "c"))
+    assert EdgeTpuOptions.from_mapping({"timeout_s": 60.0}).timeout_s == 60
     assert EdgeTpuOptions.from_mapping({"intermediate_tensors": ["a"]}).intermediate_tensors == ("a",)
     with pytest.raises(TargetError, match="names, or one text with commas, got 3"):
         EdgeTpuOptions.from_mapping({"intermediate_tensors": 3})

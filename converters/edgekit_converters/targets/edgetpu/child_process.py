@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["OUTPUT_CAP", "Outcome", "run_tool"]
 
 OUTPUT_CAP = 2 * 2**20  # bytes kept: half from the beginning, half from the end
-LAST_WORDS_S = 2.0  # what a dead tool's pipe is still read for
+LAST_WORDS_S = 1.0  # what a dead tool's pipe is still read for
 PIECE = 2**16
 
 
@@ -72,8 +72,7 @@ def run_tool(command: Sequence[str], *, folder: Path, deadline_s: float) -> Outc
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-    text = bytes(output.head + output.tail).decode("utf-8", "replace")
-    return Outcome(process.returncode if finished else None, text, output.dropped, time.monotonic() - started)
+    return Outcome(process.returncode if finished else None, output.text(), output.dropped, time.monotonic() - started)
 
 
 class _Kept:
@@ -90,6 +89,11 @@ class _Kept:
         if len(self.tail) > 2 * self.half:
             self.dropped += len(self.tail) - self.half
             del self.tail[: -self.half]
+
+    def text(self) -> str:
+        """What was kept, with a line where something is missing."""
+        gap = f"\n… {self.dropped:,} bytes are left out here …\n".encode() if self.dropped else b""
+        return bytes(self.head + gap + self.tail).decode("utf-8", "replace")
 
 
 def _read_until(process: subprocess.Popen[bytes], output: _Kept, until: float) -> bool:

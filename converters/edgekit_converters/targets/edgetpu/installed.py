@@ -130,7 +130,7 @@ def _elsewhere() -> str:
     if platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64"):
         return HOW_TO_GET
     return (
-        f"Coral's compiler exists for Linux on x86-64 alone, and this is {_machine()}: run edgekit compile on such a machine, "
-        "in a container (docker run --platform linux/amd64 …), or under qemu-user (apt install qemu-user-static binfmt-support).\n"
+        f"Coral's compiler exists for Linux on x86-64 alone, and this is {_machine()}: compile on such a machine, in a container "
+        "(docker run --platform linux/amd64 …), or under qemu-user (apt install qemu-user-static binfmt-support).\n"
         f"{HOW_TO_GET}"
     )

@@ -19,13 +19,13 @@ _SINCE = {"search_delegate": 16, "timeout_s": 16, "num_segments": 15, "multiple_
 _FLAGS = {
     "search_delegate": "--search-delegate",
     "timeout_s": "--timeout-s",
-    "num_segments": "--segments",
+    "num_segments": "--num-segments",
     "multiple_subgraphs": "--multiple-subgraphs",
 }
 _RANGES = {
-    "min_runtime_version": ("--min-runtime", OLDEST_RUNTIME, NEWEST_RUNTIME),
+    "min_runtime_version": ("--min-runtime-version", OLDEST_RUNTIME, NEWEST_RUNTIME),
     "delegate_search_step": ("--delegate-search-step", 1, 1000),
-    "num_segments": ("--segments", 1, 64),
+    "num_segments": ("--num-segments", 1, 64),
     "timeout_s": ("--timeout-s", 1, 86_400),
 }
 MOST_TENSORS, LONGEST_TENSOR = 256, 1000
@@ -82,6 +82,8 @@ class EdgeTpuOptions:
                     f"unknown option of the Edge TPU compiler {str(name)!r:.80}{hint} Choose from: {', '.join(known)}"
                 )
         given = {name: value for name, value in values.items() if value is not None}
+        if isinstance(given.get("timeout_s"), float) and given["timeout_s"].is_integer():
+            given["timeout_s"] = int(given["timeout_s"])
         if "intermediate_tensors" in given:
             given["intermediate_tensors"] = _names(given["intermediate_tensors"])
         return cls(**given)
@@ -94,7 +96,7 @@ class EdgeTpuOptions:
     def check_models(self, count: int) -> None:
         """Raise TargetError where these options do not go with ``count`` models compiled together."""
         if count > 1 and self.num_segments > 1:
-            raise _refused(f"--segments cuts one model, got {count} to compile together: compile them one by one")
+            raise _refused(f"--num-segments cuts one model, got {count} to compile together: compile them one by one")
         if count > 1 and self.intermediate_tensors:
             raise _refused(f"--intermediate-tensors are of one model, got {count} to compile together: one by one")
 
@@ -125,7 +127,7 @@ class EdgeTpuOptions:
         newest = _NEWEST_RUNTIMES.get(major, NEWEST_RUNTIME)
         if self.min_runtime_version is not None and self.min_runtime_version > newest:
             raise _refused(
-                f"edgetpu_compiler {version} writes files for runtimes up to {newest}, got --min-runtime "
+                f"edgetpu_compiler {version} writes files for runtimes up to {newest}, got --min-runtime-version "
                 f"{self.min_runtime_version}: leave it out, or use compiler 16"
             )
 
@@ -135,7 +137,7 @@ def _refused(message: str) -> TargetError:
 
 
 def _check_range(value: Any, flag: str, least: int, most: int) -> None:
-    if value is None and flag != "--segments":
+    if value is None and flag != "--num-segments":
         return
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise _refused(f"expected {flag} to be a whole number from {least} to {most}, got {value!r:.80}")

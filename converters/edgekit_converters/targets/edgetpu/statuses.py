@@ -68,6 +68,13 @@ STATUSES = (
         "google-coral/edgetpu#708",
     ),
     Status(
+        "weights-computed",
+        "Filter, bias, or other param is not constant at compile-time",
+        "its weights are computed while the model runs",
+        "multiply two computed tensors elsewhere: a layer with weights of its own maps",
+        "compiler 2.0, google-coral/edgetpu#25",
+    ),
+    Status(
         "rank-2d-output",
         "For example, a fully-connected or softmax layer with 2D output",
         "its output has more than one dimension larger than 1",
