@@ -31,7 +31,7 @@ class VelaOptions:
     """Options of vela; None leaves the choice to the target, or to vela.
 
     ``accelerator_config`` is a size of the target's family (ethos-u65-512). ``system_config`` and ``memory_mode`` name
-    sections of the configuration ``config`` (an .ini file in vela's format; without it the one vela ships): clock and
+    sections of the configuration ``vela_config`` (an .ini file in vela's format; without it the one vela ships): clock and
     memory speeds of the chip, and which memory holds what. ``optimise`` is Performance or Size. ``arena_cache_size`` is the
     memory for activations in bytes that vela aims at.
 
@@ -41,7 +41,7 @@ class VelaOptions:
     accelerator_config: str | None = None
     system_config: str | None = None
     memory_mode: str | None = None
-    config: str | None = None
+    vela_config: str | None = None
     optimise: str | None = None
     arena_cache_size: int | None = None
 
@@ -51,8 +51,8 @@ class VelaOptions:
         for what, value in (("system configuration", self.system_config), ("memory mode", self.memory_mode)):
             if value is not None and not _SECTION.fullmatch(value):
                 raise _wrong(f"expected a {what} by its name in vela's configuration file, got {value!r}")
-        if self.config is not None:
-            self._check_config(self.config)
+        if self.vela_config is not None:
+            self._check_config(self.vela_config)
         size = self.arena_cache_size
         if size is not None and (
             isinstance(size, bool) or not isinstance(size, int) or not 0 < size <= MOST_ARENA_BYTES
@@ -83,7 +83,7 @@ class VelaOptions:
             "--accelerator-config": self.accelerator(target),
             "--system-config": self.system_config,
             "--memory-mode": self.memory_mode,
-            "--config": None if self.config is None else _config_path(self.config),
+            "--config": None if self.vela_config is None else _config_path(self.vela_config),
             "--optimise": self.optimise,
             "--arena-cache-size": self.arena_cache_size,
         }

@@ -11,9 +11,20 @@ from .compiled import ethos_u_operators
 from .remedies import TO_INT8, remedy_for
 from .summary import Commands, Database, Said, Summary
 
-__all__ = ["CPU", "ETHOS_U", "modelled"]
+__all__ = ["CPU", "ETHOS_U", "HEADLINE", "modelled"]
 
 ETHOS_U, CPU = "ethos-u", "cpu"
+HEADLINE = (
+    "cycles_total",
+    "cycles_npu",
+    "inferences_per_s",
+    "macs",
+    "tops",
+    "npu_operators",
+    "cpu_operators",
+    "core_clock_hz",
+    "encoded_weights_bytes",
+)
 NO_REASON = "vela leaves it to the CPU and does not say why"
 # What vela calls an operator whose activation TFLite fused into it: the activation's name.
 _FUSED = frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "TANH", "SIGN_BIT"})
@@ -48,7 +59,7 @@ def modelled(
         remedy=_remedy(on_cpu) if whole else "",
         estimate=None if whole else _estimate(summary),
         memory={name: used for name, used in summary.memory.items() if used},
-        figures={**summary.figures, **_operator_counts(said, database)},
+        figures=_figures(summary, said),
         layers=_layers(ops, graph, database),
         warnings=_warnings(graph, summary, said, len(on_cpu), options or {}),
         options={**(options or {}), **_assumed(summary)},
@@ -123,10 +134,13 @@ def _estimate(summary: Summary) -> Estimate | None:
     )
 
 
-def _operator_counts(said: Said, database: Database) -> dict[str, float]:
-    """Vela's own operators on either side, which are not the file's: one of the file may become several."""
-    counts = {"cpu_operators": said.cpu_operators, "npu_operators": said.npu_operators}
-    return {name: float(count) for name, count in counts.items() if count is not None}
+def _figures(summary: Summary, said: Said) -> dict[str, float]:
+    """All of vela's figures, those that people ask for first. Its operators on either side are not the file's: one of the
+    file may become several."""
+    counts = {"npu_operators": said.npu_operators, "cpu_operators": said.cpu_operators}
+    known = {**summary.figures, **{name: float(count) for name, count in counts.items() if count is not None}}
+    first = {name: known[name] for name in HEADLINE if name in known}
+    return {**first, **known}
 
 
 def _layers(ops: Sequence[OpPlacement], graph: OperatorGraph, database: Database) -> tuple[LayerFigure, ...]:
