@@ -11,6 +11,7 @@ from . import figures
 from .summary import plain
 
 __all__ = [
+    "APART",
     "AcrossColumn",
     "Place",
     "across_columns",

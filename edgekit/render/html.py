@@ -126,13 +126,15 @@ def _context(comparison: Comparison) -> dict[str, Any]:
 
 def _across(comparison: Comparison) -> dict[str, Any]:
     """Boards and targets side by side."""
+    legend = tuple(across.legend_lines(comparison))
     return {
         "title": across.across_title(comparison),
         "columns": across.across_columns(comparison),
         "places": across.places(comparison),
         "refusals": tuple(across.refusal_lines(comparison)),
         "remarks": tuple(across.remark_lines(comparison)),
-        "legend": tuple(across.legend_lines(comparison)),
+        "legend": tuple(line for line in legend if line != across.APART),
+        "apart": across.APART if across.APART in legend else "",
         "placements": placements(comparison)[:PLACEMENTS_SHOWN],
     }
 
