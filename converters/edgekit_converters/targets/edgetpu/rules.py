@@ -46,7 +46,6 @@ __all__ = ["RULES", "Rule", "broken_rule"]
 Condition = Callable[[Operator, Limits], bool]
 
 _SAID = {status.name: status.text for status in STATUSES}
-_NOT_CONSTANT = "Filter, bias, or other param is not constant at compile-time"
 
 _DOCUMENT = "coral.ai/docs/edgetpu/models-intro"
 _ISSUE = "google-coral/edgetpu#{}"
@@ -156,7 +155,7 @@ RULES: Sequence[Rule] = (
         _WEIGHED,
         "weights and biases in the file",
         computes_weights,
-        _NOT_CONSTANT,
+        _SAID["weights-computed"],
         f"{_DOCUMENT}; {_ISSUE.format(25)}",
         ("FULLY_CONNECTED of two computed tensors",),
     ),

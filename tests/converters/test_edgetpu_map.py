@@ -1,0 +1,239 @@
+"""What is said of a whole model before the Edge TPU compiler sees it: placement, reasons, refusals, warnings, figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+from edgekit_converters.targets.edgetpu_map import predict
+from edgekit_converters.targets.operators import OperatorGraph, read_operators
+from edgekit_converters.targets.records import PREDICTED, TargetReport
+from edgekit_converters.targets.target import find_target
+
+from tests.converters.edgetpu_models import chain, constant, graph_of, options, value, weights
+from tests.tflite_builder import Graph, Op, build
+
+CORAL = find_target("coral")
+LATER = "More than one subgraph is not supported"
+
+
+def _predicted(*kinds: str, **fields: object) -> TargetReport:
+    return predict(read_operators(chain(*kinds)), CORAL, **fields)  # type: ignore[arg-type]
+
+
+def _one(kind: str, shape: Sequence[int], dtype: str = "int8", **fields: object) -> OperatorGraph:
+    return graph_of(kind, [value("in", shape, dtype)], [value("out", shape, dtype)], **fields)
+
+
+def _placements(report: TargetReport) -> list[str]:
+    return [op.placement for op in report.ops]
+
+
+def test_a_model_that_maps_whole() -> None:
+    """Every operator is on the chip, in one piece, for the runtime compiler 16 asks for."""
+    report = _predicted("CONV", "RELU", "CONV", "TANH")
+    assert _placements(report) == ["edgetpu"] * 4
+    assert (report.subgraphs, report.on_target, report.on_cpu, report.min_runtime) == (1, 4, 0, 14)
+    assert (report.basis, report.fully_on_target, report.first_off_target) == (PREDICTED, True, None)
+    assert (report.refusal, report.warnings, {op.reason for op in report.ops}) == ("", (), {""})
+
+
+def test_what_comes_behind_an_operator_the_tpu_lacks_is_lost() -> None:
+    """The operator that breaks the chain is named, those behind it have the compiler's reason, and a remedy stands by."""
+    report = _predicted("CONV", "LEAKY_RELU", "CONV", "RELU")
+    assert _placements(report) == ["edgetpu", "cpu", "cpu", "cpu"]
+    assert [op.reason for op in report.ops] == ["", "Operation not supported", LATER, LATER]
+    assert (report.first_off_target, report.subgraphs) == (1, 1)
+    assert "PReLU" in report.ops[1].remedy
+
+
+def test_several_pieces_where_the_compiler_is_asked_for_them() -> None:
+    """With -a only the operator itself stays on the processor."""
+    report = _predicted("CONV", "LEAKY_RELU", "CONV", "RELU", multiple_subgraphs=True)
+    assert _placements(report) == ["edgetpu", "cpu", "edgetpu", "edgetpu"]
+    assert (report.subgraphs, report.options["multiple_subgraphs"]) == (2, True)
+
+
+def test_float_ends_stay_on_the_processor_and_break_nothing() -> None:
+    """QUANTIZE and DEQUANTIZE at the ends are no break of the chain, and are said to cost something."""
+    report = _predicted("QUANTIZE", "CONV", "RELU", "DEQUANTIZE")
+    assert _placements(report) == ["cpu", "edgetpu", "edgetpu", "cpu"]
+    assert report.first_off_target is None
+    assert [warning.split(":")[0] for warning in report.warnings] == ["float inputs and outputs"]
+
+
+def test_a_last_operator_off_the_chip_is_named_though_nothing_is_lost_behind_it() -> None:
+    """An argmax at the end is what the model runs off the chip with."""
+    report = _predicted("CONV", "ARG_MAX")
+    assert (_placements(report), report.first_off_target) == (["edgetpu", "cpu"], 1)
+
+
+def test_another_branch_is_not_lost_with_the_one_that_breaks() -> None:
+    """Only what depends on the operator the TPU lacks is lost."""
+    tensors = [value(name, (1, 4, 4, 8)) for name in ("in", "left", "broken", "right", "far", "sum")]
+    ops = [
+        Op("RELU", (0,), (1,)),
+        Op("LEAKY_RELU", (1,), (2,)),
+        Op("TANH", (0,), (3,)),
+        Op("LOGISTIC", (3,), (4,)),
+        Op("ADD", (2, 4), (5,), options("Add")),
+    ]
+    report = predict(read_operators(build(Graph(tensors, ops, (0,), (5,)))), CORAL)
+    assert _placements(report) == ["edgetpu", "cpu", "edgetpu", "edgetpu", "cpu"]
+    assert (report.first_off_target, report.ops[4].reason) == (1, LATER)
+
+
+def test_a_float_model_maps_nowhere_and_is_called_float() -> None:
+    """The compiler says that it succeeded; edgekit says what that means."""
+    report = predict(read_operators(chain("CONV", "RELU", dtype="float32")), CORAL)
+    assert (report.on_target, report.on_cpu, report.subgraphs) == (0, 2, 0)
+    assert {op.reason for op in report.ops} == {"Operation is working on an unsupported data type"}
+    assert (report.min_runtime, report.cached_bytes, report.estimate, report.refusal) == (None, None, None, "")
+    assert ["the model is float" in report.warnings[0], "nothing maps" in report.warnings[-1]] == [True, True]
+
+
+def test_the_same_model_read_as_if_it_were_int8_maps() -> None:
+    """Before there are samples to calibrate with, the float export tells what will map."""
+    graph = read_operators(chain("CONV", "RELU", "ELU", dtype="float32"))
+    report = predict(graph, CORAL, assume_int8=True)
+    assert _placements(report) == ["edgetpu", "edgetpu", "cpu"]
+    assert [op.reason for op in report.ops][2] == "Operation not supported"
+    assert graph.operators[0].outputs[0].dtype == "float32"  # type: ignore[union-attr]
+
+
+def test_dynamic_range_quantization_is_called_by_its_name() -> None:
+    """Weights of 8 bits and float activations are no int8 model."""
+    kernel, given, made = weights("kernel", (4, 8)), value("in", (1, 8), "float32"), value("out", (1, 4), "float32")
+    report = predict(graph_of("FULLY_CONNECTED", [given, kernel], [made], options("FullyConnected"), version=3), CORAL)
+    assert report.on_target == 0
+    assert "dynamic-range quantized" in report.warnings[0]
+
+
+def test_16_bit_activations_are_called_by_their_name() -> None:
+    """int16x8 is quantized, and nothing for this chip."""
+    report = predict(_one("LOGISTIC", (1, 8), "int16"), CORAL)
+    assert (report.on_target, "int16x8" in report.warnings[0]) == (0, True)
+
+
+def test_a_model_quantized_in_part_is_called_so() -> None:
+    """Float islands break the chain and are counted."""
+    tensors = [
+        value("in", (1, 8)),
+        value("real", (1, 8), "float32"),
+        value("cosine", (1, 8), "float32"),
+        value("out", (1, 8)),
+    ]
+    ops = [Op("DEQUANTIZE", (0,), (1,)), Op("COS", (1,), (2,)), Op("QUANTIZE", (2,), (3,))]
+    report = predict(read_operators(build(Graph(tensors, ops, (0,), (3,)))), CORAL)
+    assert "quantized in part: 1 of 3 operators compute with floats (COS)" in report.warnings[0]
+
+
+def test_a_batch_is_named_with_its_size() -> None:
+    """Four rows map nowhere; the warning says how many there are."""
+    report = predict(_one("RELU", (4, 8, 8, 3)), CORAL)
+    assert (report.on_target, report.warnings[0].startswith("a batch of 4")) == (0, True)
+
+
+def test_sizes_the_file_leaves_open_are_named() -> None:
+    """Height and width of -1 are compiled as they are stored, which is hardly what was meant; an open batch is taken as 1."""
+    given = value("image", (1, 1, 1, 3), signature=(-1, -1, -1, 3))
+    report = predict(graph_of("RELU", [given], [value("out", (1, 1, 1, 3))]), CORAL)
+    assert "leaves sizes open (?x?x?x3), the compiler takes 1x1x1x3" in report.warnings[0]
+    batch = graph_of("RELU", [value("row", (1, 8), signature=(-1, 8))], [value("out", (1, 8))])
+    assert predict(batch, CORAL).warnings == ()
+
+
+def test_an_lstm_too_wide_for_the_compiler_is_warned_of() -> None:
+    """Above 900 features the compiler was seen to fail without a word."""
+    for features, warned in ((900, 0), (1000, 1)):
+        graph = _one("UNIDIRECTIONAL_SEQUENCE_LSTM", (1, 5, features))
+        assert sum("LSTM" in warning for warning in predict(graph, CORAL).warnings) == warned
+
+
+def test_more_subgraphs_are_named() -> None:
+    """Branches and loops run on the processor."""
+    plain = Graph([value("in", (1, 8)), value("out", (1, 8))], [Op("RELU", (0,), (1,))], (0,), (1,))
+    report = predict(read_operators(build(plain, plain)), CORAL)
+    assert (report.on_target, report.warnings[0].startswith("1 more subgraphs")) == (1, True)
+
+
+def test_a_refused_model_maps_nowhere_and_says_where_it_stops() -> None:
+    """One operator of a newer version and the compiler reads nothing at all; the others are told apart from it."""
+    tensors = [value("in", (1, 8)), value("mid", (1, 8)), value("out", (1, 8))]
+    ops = [Op("RELU", (0,), (1,)), Op("GELU", (1,), (2,))]
+    report = predict(read_operators(build(Graph(tensors, ops, (0,), (2,)))), CORAL)
+    assert (report.on_target, report.subgraphs, report.first_off_target) == (0, 0, 1)
+    assert "GELU, which is newer than TensorFlow 2.5.0" in report.refusal
+    assert [op.reason for op in report.ops] == ["the compiler refuses the model", "Operation not supported"]
+    assert (report.fully_on_target, "relu6" in report.remedy) == (False, True)
+
+
+def test_a_newer_version_in_another_subgraph_refuses_the_model_too() -> None:
+    """The compiler reads the whole file."""
+    plain = Graph([value("in", (1, 8)), value("out", (1, 8))], [Op("RELU", (0,), (1,))], (0,), (1,))
+    newer = Graph([value("in", (1, 8)), value("out", (1, 8))], [Op("GELU", (0,), (1,))], (0,), (1,))
+    report = predict(read_operators(build(plain, newer)), CORAL)
+    assert (report.on_target, report.refusal.startswith("an operator of another subgraph is GELU")) == (0, True)
+
+
+def test_an_operator_newer_than_the_schema_refuses_the_model() -> None:
+    """A code nobody has a name for is newer than the compiler by far."""
+    data = bytearray(build(Graph([value("in", (1, 8)), value("out", (1, 8))], [Op("RELU", (0,), (1,))], (0,), (1,))))
+    graph = read_operators(bytes(data))
+    operator = graph.operators[0]
+    unknown = OperatorGraph(
+        graph.card, (type(operator)(0, "UNKNOWN_250", 1, False, operator.inputs, operator.outputs),)
+    )
+    assert "out of range" in predict(unknown, CORAL).refusal
+
+
+@pytest.mark.parametrize("layers", [("dense", None), ("dense",), ()])
+def test_layers_go_to_their_operators(layers: tuple[str | None, ...]) -> None:
+    """Names by place; an operator of the converter's own, or one nobody named, has none."""
+    report = _predicted("RELU", "TANH", layers=layers)
+    assert [op.layer for op in report.ops] == ["dense" if layers else "", ""]
+
+
+def test_the_report_is_plain_json() -> None:
+    """Everything in it goes through JSON and back."""
+    report = _predicted("CONV", "LEAKY_RELU", "RELU")
+    facts = json.loads(json.dumps(report.to_dict()))
+    assert {
+        "name",
+        "ops",
+        "subgraphs",
+        "on_target",
+        "on_cpu",
+        "min_runtime",
+        "cached_bytes",
+        "streamed_bytes",
+        "estimate",
+    } <= set(facts)
+    assert set(facts["ops"][0]) >= {"index", "type", "placement", "reason", "remedy", "layer"}
+
+
+def test_a_model_without_operators_maps_nothing() -> None:
+    """An empty graph is no model that maps whole."""
+    graph = read_operators(build(Graph([value("in", (1, 8))], [], (0,), (0,))))
+    report = predict(graph, CORAL)
+    assert (report.fully_on_target, report.ops, report.first_off_target) == (False, (), None)
+
+
+def test_the_head_of_a_yolo_breaks_where_its_log_says() -> None:
+    """At 640 pixels YOLOv5's largest scale is lost at its first reshape and the middle one at its second."""
+    tensors, ops = [], []
+    for side in (80, 40, 20):
+        cells, at = side * side, len(tensors)
+        tensors += [
+            value(f"conv_{side}", (1, side, side, 255)),
+            constant(f"a_{side}", [1, cells, 3, 85]),
+            value(f"boxes_{side}", (1, cells, 3, 85)),
+            constant(f"b_{side}", [1, 3 * cells, 85]),
+            value(f"rows_{side}", (1, 3 * cells, 85)),
+        ]
+        ops += [Op("RESHAPE", (at, at + 1), (at + 2,)), Op("RESHAPE", (at + 2, at + 3), (at + 4,))]
+    tensors.append(value("all", (1, 25_200, 85)))
+    ops.append(Op("CONCATENATION", (4, 9, 14), (15,), options("Concatenation", axis=1)))
+    report = predict(read_operators(build(Graph(tensors, ops, (0, 5, 10), (15,)))), CORAL)
+    assert _placements(report) == ["cpu", "cpu", "edgetpu", "cpu", "edgetpu", "edgetpu", "cpu"]
