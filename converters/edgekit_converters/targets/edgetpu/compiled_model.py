@@ -12,7 +12,6 @@ from ..records import COMPILED, LayerFigure, OpPlacement, TargetReport
 from ..target import Target
 from .container import CUSTOM_OP, PARAMETER_CACHING, Executable, Package, PlaceholderError, read_package
 from .flat import DAMAGED
-from .latency import estimate_packages
 
 __all__ = ["has_package", "is_compiled", "read_compiled", "read_packages"]
 
@@ -81,7 +80,6 @@ def read_compiled(data: bytes, target: Target) -> TargetReport:
         min_runtime=max(package.min_runtime for package in held),
         cached_bytes=sum(package.cached_bytes for package in held),
         streamed_bytes=sum(package.streamed_bytes for package in held),
-        estimate=None if on_cpu else estimate_packages(held, target),
         memory=_memory(held, executables),
         figures=_figures(executables),
         layers=tuple(_line(index, one) for index, package in packages.items() for one in package.executables),
