@@ -42,7 +42,7 @@ def host_error(error: Exception) -> EdgekitError:
     """``error`` of the converters or the device package as one of edgekit's."""
     kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), ConversionError)
     if isinstance(error, converters.TargetError):
-        kind = ModelInputError if error.refused else ConversionError
+        kind = UsageError if error.refused else ConversionError
     return kind(str(error))
 
 
