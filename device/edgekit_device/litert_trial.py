@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from typing import IO, Any, NamedTuple, Optional
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -31,8 +31,13 @@ from .errors import DelegateError
 from .litert_model import CompiledInterpreter, check_compiled_model
 from .loading import run_once
 from .probe import no_core_dump, signal_name
-from .tensors import read_spec
+from .tensors import TensorSpec, read_spec
 from .text import clean_text, first_line
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 __all__ = ["main", "try_litert"]
 
@@ -49,23 +54,27 @@ WORK = {
     "npu": r"[1-9]\d* compiler plugins were applied success",
 }
 LIBRARIES = {"gpu": r"GPU accelerator\(([^/()]+)\) registered", "npu": r"Loading shared library: \S*?([^/\s]+)$"}
-# The first that the log has is the reason; LiteRT's exceptions name a line of its source instead.
-REASONS = (
-    r"Failed to initialize \w+ environment: (.+)",
-    r"(Cannot load library .+)",
-    r"Exception in compilation: (.+)",
-    r"Could not load shared library (.+)",
-    r"Failed to apply compiler plugins: (.+)",
-    r"[NG]PU accelerator could not be loaded and registered: (.+)",
-    r"^ERROR: (?:\[[^]]*\] )?(.+)",
-)
+# The first that the log has is the reason; LiteRT's exceptions name a line of its source instead. Plugins for NPUs are loaded,
+# and complained of, whatever is asked for.
+REASONS = {
+    "gpu": (r"Failed to initialize \w+ environment: (.+)", r"GPU accelerator could not be loaded and registered: (.+)"),
+    "npu": (
+        r"(Cannot load library .+)",
+        r"Exception in compilation: (.+)",
+        r"Could not load shared library (.+)",
+        r"Failed to apply compiler plugins: (.+)",
+        r"NPU accelerator could not be loaded and registered: (.+)",
+    ),
+    "cpu": (r"^ERROR: (?:\[[^]]*\] )?(.+)",),
+}
 
 _passed: dict[tuple[Any, ...], DelegateRequest] = {}
 
 
 class _Outcome(NamedTuple):
-    """How a child went: the last stage it came to, what it told, its log, and the signal that ended it."""
+    """How a child went: what it was asked for, the last stage it came to, what it told, its log, and the signal that ended it."""
 
+    accelerators: tuple[str, ...]
     stage: int
     told: dict[str, Any]
     log: str
@@ -93,7 +102,7 @@ def _tried(content: bytes, threads: int, name: str, request: DelegateRequest) ->
     if partly:
         outcome = _run_child(content, threads, request.accelerators)
     asked = "litert:" + "+".join(request.accelerators)
-    if outcome.hung or outcome.signal_name or "difference" not in outcome.told:
+    if outcome.hung or outcome.signal_name or "off" not in outcome.told:
         raise _failure(outcome, name, asked)
     if outcome.told["off"]:
         raise DelegateError(
@@ -153,11 +162,12 @@ def _failure(outcome: _Outcome, name: str, asked: str) -> DelegateError:
 
 def _reason(outcome: _Outcome) -> str:
     """Why, in LiteRT's words: the most telling line of its log, without the places in its source and the folders."""
-    for pattern in REASONS:
+    for pattern in (pattern for name in (*outcome.accelerators, "cpu") for pattern in REASONS[name]):
         found = re.search(pattern, outcome.log, re.MULTILINE)
         if found:
             return clean_text(re.sub(r"(?:/[^/\s\"':]+)+/(?=[^/\s\"':]+)", "", found.group(1)))
-    return clean_text(outcome.told.get("error")) or "LiteRT gives no reason"
+    last = outcome.log.strip().rpartition("\n")[2]
+    return clean_text(outcome.told.get("error") or last) or "LiteRT gives no reason"
 
 
 def _run_child(content: bytes, threads: int, accelerators: tuple[str, ...]) -> _Outcome:
@@ -167,33 +177,26 @@ def _run_child(content: bytes, threads: int, accelerators: tuple[str, ...]) -> _
     with tempfile.TemporaryFile() as model, tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
         model.write(content)
         model.seek(0)
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, str(threads), *accelerators],
-            stdin=model,
-            stdout=answer,
-            stderr=log,
-            cwd=os.sep,
-            env={**os.environ, "PYTHONPATH": paths},
-            start_new_session=True,
-        )
+        command, env = [sys.executable, "-c", code, str(threads), *accelerators], {**os.environ, "PYTHONPATH": paths}
+        streams: dict[str, Any] = {"stdin": model, "stdout": answer, "stderr": log}
         hung = False
+        try:
+            child = subprocess.Popen(command, env=env, cwd=os.sep, start_new_session=True, **streams)
+        except OSError as error:
+            raise DelegateError(f"litert:{'+'.join(accelerators)} is tried in a Python of its own: {error}") from error
         try:
             child.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             hung = True
         finally:
-            _end(child)
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         told: dict[str, Any] = {}
         for line in _read(answer, ANSWER_CAP).splitlines():
             told.update(json.loads(line))
         name = signal_name(-child.returncode) if child.returncode < 0 else None
-        return _Outcome(int(told.pop("stage", 0)), told, _read(log, LOG_CAP), name, hung)
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+        return _Outcome(accelerators, int(told.pop("stage", 0)), told, _read(log, LOG_CAP), name, hung)
 
 
 def _read(file: IO[bytes], cap: int) -> str:
@@ -218,8 +221,8 @@ def main() -> None:
         compiled.allocate_tensors()
         tell(stage=2)
         run_once(compiled)
-        off, difference = _difference(runtime, content, compiled)
-        tell(stage=3, off=off, difference=difference, adapters=find_adapters() if "gpu" in accelerators else [])
+        off = _off(runtime, content, compiled)
+        tell(stage=3, off=off, adapters=find_adapters() if "gpu" in accelerators else [])
     except Exception as error:
         lines = [line.strip(" └") for line in str(error).splitlines() if line.strip()]
         tell(error=clean_text(lines[-1] if lines else first_line(error), 600))
@@ -227,35 +230,35 @@ def main() -> None:
     # What is still queued on a GPU when Python ends crashes it: nothing is, every run was waited for.
 
 
-def _difference(runtime: Runtime, content: bytes, compiled: CompiledInterpreter) -> tuple[str, Optional[float]]:
-    """How outputs are off, empty where they are not; and the largest difference of any value. None where there is no
-    Interpreter's to compare with, as of a model that was compiled for an NPU."""
+def _off(runtime: Runtime, content: bytes, compiled: CompiledInterpreter) -> str:
+    """How outputs are not the Interpreter's; empty where they are, or where it runs no such model (compiled for an NPU)."""
     plain = runtime.interpreter(model_content=content, num_threads=1)
     try:
         plain.allocate_tensors()
         run_once(plain)
     except (RuntimeError, ValueError):
-        return "", None
-    worst = 0.0
+        return ""
     for spec in map(read_spec, plain.get_output_details()):
         expected, got = plain.get_tensor(spec.index), compiled.get_tensor(spec.index)
         if expected.shape != got.shape:
-            return f"{spec.name} of shape {got.shape} and not {expected.shape}", None
-        if not expected.size or not (spec.quantized or spec.dtype.kind == "f"):
-            continue  # of labels and counts a near tie may make others
-        wanted, given = expected.astype(np.float64), got.astype(np.float64)
-        if not np.array_equal(np.isfinite(wanted), np.isfinite(given)):
-            return f"{spec.name} is not finite where the CPU's is, or the other way round", None
-        finite = np.isfinite(wanted)
-        gap = float(np.abs(wanted - given)[finite].max(initial=0.0))
-        limits = np.iinfo(spec.dtype) if spec.quantized else None
-        spread = float(np.ptp(wanted[finite])) if finite.any() else 0.0
-        if limits is None:
-            bound = OFF * max(spread, float(np.abs(wanted[finite]).max(initial=0.0)))
-        else:
-            bound = max(OFF * spread, OFF_STEPS * (int(limits.max) - int(limits.min)))
-        if gap > bound:
-            unit = "" if limits is None else " steps"
-            return f"{spec.name} by up to {gap:.4g}{unit}, over a range of {spread:.4g}{unit}", gap
-        worst = max(worst, gap)
-    return "", worst
+            return f"{spec.name} of shape {got.shape} and not {expected.shape}"
+        # Of labels and counts a near tie may make others.
+        off = _gap(spec, expected, got) if spec.quantized or spec.dtype.kind == "f" else ""
+        if off:
+            return off
+    return ""
+
+
+def _gap(spec: TensorSpec, expected: Array, got: Array) -> str:
+    wanted, given = expected.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(given)):
+        return f"{spec.name} is not finite where the CPU's is, or the other way round"
+    if not finite.any():
+        return ""
+    gap = float(np.abs(wanted - given)[finite].max())
+    spread = float(max(np.ptp(wanted[finite]), np.abs(wanted[finite]).max()))
+    steps = int(np.iinfo(spec.dtype).max) - int(np.iinfo(spec.dtype).min) if spec.quantized else 0
+    if gap <= max(OFF * spread, OFF_STEPS * steps):
+        return ""
+    return f"{spec.name} by up to {gap:.4g}{' steps' if steps else ''}, over a range of {spread:.4g}"

@@ -199,6 +199,8 @@ def _remarks(start: Start) -> list[str]:
         said.append(
             "the durations had not settled when warm-up ended: something else is at work on this board, or it gets hot"
         )
+    if "took nothing" in start.runtime.delegate_options:
+        said.append(f"all of it ran on the CPU: {start.runtime.delegate_options}")
     if start.runtime.delegate == "edgetpu":
         from .accelerators.edgetpu import edgetpu_conditions
 

@@ -84,6 +84,7 @@ class CompiledModel:
             log(REFUSED)
             raise RuntimeError("ERROR: [./litert/cc/litert_compiled_model.h:1961]\\n\\u2514 ERROR: [compiled_model.cc:1036]")
         if BEHAVE in ("part", "part-unused") and not asked & HardwareAccelerator.CPU:
+            log(NPU if BEHAVE == "part" and asked == HardwareAccelerator.NPU else [])
             raise RuntimeError(PARTLY)
         if BEHAVE == "hang":
             time.sleep(600)
