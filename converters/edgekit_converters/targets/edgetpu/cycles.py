@@ -1,7 +1,7 @@
 """The Edge TPU's cycles for an operator: 16 tiles in 4 x 4 share an image, each multiplies 4 inputs with 16 outputs at a time.
 
 Compilers up to 14 left their own count in what they compiled. Over chains of equal convolutions this formula gives it to within 8
-cycles; over other networks the compiler's count is 0.99 to 1.41 times this one (docs/edgetpu-compiled.md). It counted no fully
+cycles; over other networks the compiler's count is 0.97 to 1.26 times this one (docs/edgetpu-compiled.md). It counted no fully
 connected layer; the cycles of one here are its multiplications over 1,024.
 """
 

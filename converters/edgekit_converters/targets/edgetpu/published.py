@@ -1,8 +1,9 @@
 """Latencies others published for models on the Edge TPU, and what those models cost by our own counting.
 
-The table is Google's, coral.ai/docs/edgetpu/benchmarks (read in 2026): C++, the execution alone, a desktop with the USB Accelerator
-at USB 3, and the Dev Board, whose Edge TPU is on PCIe. Cycles, layers and packed bytes are those of the published architectures at
-the published input size, int8 with scales per channel, by ``cycles.py`` and ``memory.py``; what does not fit into 7.4 MiB streams.
+The table is Google's, coral.ai/docs/edgetpu/benchmarks (read in 2026): C++, the execution alone, a desktop with the USB
+Accelerator at USB 3, and the Dev Board, whose Edge TPU is on PCIe. Cycles, layers and packed bytes are those of the published
+architectures at the published input size, int8 with scales per channel, by ``cycles.py`` and ``memory.py``; what does not fit
+into 7.4 MiB streams.
 
 Left out: models with operators on the processor (SSD, DeepLab), DenseNet (its normalisation before the convolutions does not fold
 into them, so other operators decide), Inception-ResNet V2 (57 ms over USB would take more than 1 GB/s: another model than the
