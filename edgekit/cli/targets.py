@@ -16,14 +16,15 @@ __all__ = ["command"]
 
 @click.command("targets")
 @click.argument("name", required=False)
+@click.option("--operators", is_flag=True, help="Of NAME: the operators it runs, and what it asks of them.")
 @json_option
-def command(name: str | None, as_json: bool) -> None:
+def command(name: str | None, operators: bool, as_json: bool) -> None:
     """List the targets: boards and chips a model can be checked and compiled for; or show NAME whole.
 
     \b
     Example:
       edgekit targets
-      edgekit targets coral
+      edgekit targets coral --operators
       edgekit inspect int8.tflite --target ethos-u55-128
     """
     from edgekit_converters.targets.target import find_target, targets
@@ -32,6 +33,9 @@ def command(name: str | None, as_json: bool) -> None:
 
     with translated():
         found = targets() if name is None else {name: find_target(name)}
+    if operators:
+        _operators(name, next(iter(found.values())), as_json)
+        return
     if as_json:
         listed = [target.to_dict() for target in found.values()]
         emit_json({"targets": listed} if name is None else listed[0])
@@ -42,6 +46,27 @@ def command(name: str | None, as_json: bool) -> None:
         click.echo("\nedgekit inspect M.tflite --target NAME says what it makes of a model; edgekit compile makes it.")
     else:
         _show(next(iter(found.values())))
+
+
+def _operators(name: str | None, target: Target, as_json: bool) -> None:
+    from edgekit_converters.targets.supported import supported_operators
+
+    from ..errors import UsageError
+
+    if name is None:
+        raise UsageError("expected a target whose operators to list: edgekit targets coral --operators")
+    known = supported_operators(target)
+    if not known:
+        raise UsageError(
+            f"{target.name} has no table of its own: its {target.compiler or 'runtime'} knows. Ask of a model: edgekit inspect M.tflite "
+            f"--target {target.name}"
+        )
+    if as_json:
+        emit_json({"target": target.name, "operators": [vars(item) for item in known]})
+        return
+    width = max(len(item.type) for item in known)
+    for item in known:
+        click.echo(f"{item.type:{width}}  {'; '.join(item.asks)}".rstrip())
 
 
 def _step(target: Target) -> str:

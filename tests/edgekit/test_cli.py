@@ -33,7 +33,7 @@ OPTIONS = {
         "--markdown", "--scale", "--offset", "--size", "--json",
     ],
     "recipes": ["--json"],
-    "targets": ["--json"],
+    "targets": ["--operators", "--json"],
     "inspect": ["--target", "--json"],
     "compile": [
         "--target", "--out", "--variant", "--together", "--compiler", "--min-runtime-version", "--search-delegate",

@@ -246,3 +246,19 @@ def test_targets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert "512 MB" in capsys.readouterr().out
     assert main(["targets", "pi5"]) == 2
     assert "raspberry-pi-5" in capsys.readouterr().err
+
+
+def test_operators_of_a_target_are_listed_with_what_it_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where edgekit has a table of them; elsewhere it says whom to ask."""
+    assert main(["targets", "coral", "--operators"]) == 0
+    listed = dict(
+        line.split(maxsplit=1) if " " in line else (line, "") for line in capsys.readouterr().out.splitlines()
+    )
+    assert "no fused activation" in listed["MAX_POOL_2D"]
+    assert "HARD_SWISH" not in listed
+    assert main(["targets", "micro", "--operators", "--json"]) == 0
+    assert "HARD_SWISH" in [item["type"] for item in json.loads(capsys.readouterr().out)["operators"]]
+    assert main(["targets", "ethos-u65", "--operators"]) == 2
+    assert "vela knows" in capsys.readouterr().err
+    assert main(["targets", "--operators"]) == 2
+    assert "expected a target" in capsys.readouterr().err
