@@ -58,8 +58,8 @@ def _operators(name: str | None, target: Target, as_json: bool) -> None:
     known = supported_operators(target)
     if not known:
         raise UsageError(
-            f"{target.name} has no table of its own: its {target.compiler or 'runtime'} knows. Ask of a model: edgekit inspect M.tflite "
-            f"--target {target.name}"
+            f"{target.name} has no table of its own: its {target.compiler or 'runtime'} knows. Ask of a model: edgekit inspect "
+            f"M.tflite --target {target.name}"
         )
     if as_json:
         emit_json({"target": target.name, "operators": [vars(item) for item in known]})

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from .target import EDGETPU, MICRO, Target
 
-__all__ = ["SupportedOperator", "supported_operators"]
+__all__ = ["EVERY", "SupportedOperator", "supported_operators"]
+
+EVERY = "every operator"
 
 
 @dataclass(frozen=True)
@@ -18,16 +20,17 @@ class SupportedOperator:
 
 
 def supported_operators(target: Target) -> tuple[SupportedOperator, ...]:
-    """The operators that ``target`` runs, by name; empty where its tool or runtime alone knows (Vela, a processor)."""
+    """The operators that ``target`` runs, by name, after what it asks of all of them (EVERY); empty where its tool or runtime alone knows (Vela, a processor)."""
     if target.kind == EDGETPU:
         from .edgetpu.op_table import SUPPORTED
         from .edgetpu.rules import RULES
 
+        of_all = tuple(dict.fromkeys(rule.asks for rule in RULES if not rule.operators))
         about = {
             name: tuple(dict.fromkeys(rule.asks for rule in RULES if name in rule.operators))
             for name in sorted(SUPPORTED)
         }
-        return tuple(SupportedOperator(name, asks) for name, asks in about.items())
+        return (SupportedOperator(EVERY, of_all), *(SupportedOperator(name, asks) for name, asks in about.items()))
     if target.kind == MICRO:
         from .micro.operators import BUILTINS, CUSTOMS
 
