@@ -20,7 +20,10 @@ class SupportedOperator:
 
 
 def supported_operators(target: Target) -> tuple[SupportedOperator, ...]:
-    """The operators that ``target`` runs, by name, after what it asks of all of them (EVERY); empty where its tool or runtime alone knows (Vela, a processor)."""
+    """The operators that ``target`` runs, by name, after what it asks of all of them (EVERY).
+
+    Empty where its tool or runtime alone knows (Vela, a processor).
+    """
     if target.kind == EDGETPU:
         from .edgetpu.op_table import SUPPORTED
         from .edgetpu.rules import RULES
