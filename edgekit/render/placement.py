@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -20,7 +20,29 @@ __all__ = ["Cause", "Placement", "placements"]
 
 ON_TARGET = {"edgetpu": "Edge TPU", "ethos-u": "Ethos-U", "micro": "TFLM"}
 OFF_TARGET = {"cpu": "processor", "unsupported": "nothing there"}
-CAUSES_SHOWN, OPERATORS_NAMED, RUNS_SHOWN, LAYERS_SHOWN, FIGURES_SHOWN = 40, 8, 60, 60, 24
+CAUSES_SHOWN, OPERATORS_NAMED, RUNS_SHOWN, LAYERS_SHOWN, FIGURES_SHOWN, LAYER_FIGURES_SHOWN = 40, 8, 60, 60, 10, 3
+# What is asked for first of everything that tools count; a page has no room for all of it.
+ASKED_FOR = (
+    "parity_samples",
+    "parity_identical",
+    "parity_max_abs_diff",
+    "inferences_per_s",
+    "core_clock_hz",
+    "cycles_total",
+    "cycles_npu",
+    "cycles",
+    "cycles_share",
+    "network_share",
+    "macs",
+    "sram_total_bytes",
+    "dram_total_bytes",
+    "on_chip_flash_total_bytes",
+    "off_chip_flash_total_bytes",
+    "original_weights_bytes",
+    "encoded_weights_bytes",
+    "npu_operators",
+    "cpu_operators",
+)
 
 
 @dataclass(frozen=True)
@@ -95,13 +117,13 @@ def _facts(line: TargetLine, report: TargetReport) -> Iterator[tuple[str, str]]:
 def _tool_figures(report: TargetReport, label: str) -> Iterator[tuple[str, str]]:
     """Everything the tool counted, each figure with its label."""
     sizes = {"parameters on chip": report.cached_bytes, "sent at every inference": report.streamed_bytes}
-    named = {_title(name.removesuffix("_bytes")): size for name, size in report.memory.items()}
+    named = {f"memory, {_title(name.removesuffix('_bytes'))}": size for name, size in report.memory.items()}
     for name, size in {**sizes, **named}.items():
         if size is not None:
             yield name, figures.size(size) + label
-    counted = [(name, value) for name, value in report.figures.items() if value]
-    for name, value in counted[:FIGURES_SHOWN]:
-        yield _title(name.removesuffix("_bytes")), _number(name, value) + label
+    counted = _asked_first(name for name, value in report.figures.items() if value or name.startswith("parity"))
+    for name in counted[:FIGURES_SHOWN]:
+        yield _title(name.removesuffix("_bytes")), _number(name, report.figures[name]) + label
     if len(counted) > FIGURES_SHOWN:
         yield "more", f"{figures.count(len(counted) - FIGURES_SHOWN)} figures in report.json"
 
@@ -139,8 +161,9 @@ def _runs(ops: Sequence[OpPlacement]) -> Iterator[tuple[str, str, str]]:
 def _layer_table(layers: Sequence[LayerFigure], label: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """The tool's table by layer: its head and the first rows, a column for each figure that any of them has."""
     shown = layers[:LAYERS_SHOWN]
-    names = tuple(dict.fromkeys(name for layer in shown for name in layer.figures))
-    head = ("layer", "operator", "on", *(f"{_title(name)}{label}" for name in names))
+    names = _asked_first(dict.fromkeys(name for layer in shown for name, value in layer.figures.items() if value))
+    names = names[:LAYER_FIGURES_SHOWN]
+    head = ("layer", "operator", "on", *(f"{_title(name.removesuffix('_bytes'))}{label}" for name in names))
     rows = tuple(
         (
             plain(layer.name, 60),
@@ -153,15 +176,20 @@ def _layer_table(layers: Sequence[LayerFigure], label: str) -> tuple[tuple[str, 
     return head, rows
 
 
+def _asked_first(names: Iterable[str]) -> list[str]:
+    ranks = {name: rank for rank, name in enumerate(ASKED_FOR)}
+    return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
+
+
 def _number(name: str, value: float | None) -> str:
     """A figure of a tool, by what its name says it is."""
     if value is None:
         return figures.MISSING
-    if name.endswith("share"):
+    if name.endswith(("share", "identical")):
         return figures.percent(value)
     if name.endswith("_bytes"):
         return figures.size(value)
-    return figures.count(value) if value == round(value) else figures.difference(value)
+    return figures.count(value) if value == round(value) or value >= 1000 else figures.difference(value)
 
 
 def _operator(op: OpPlacement) -> str:

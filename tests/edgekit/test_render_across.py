@@ -353,12 +353,13 @@ def test_the_page_says_what_keeps_operators_off_the_accelerator() -> None:
     assert ethos.layer_head == ("layer", "operator", "on", "cycles modelled", "network share modelled")
     assert ethos.layers == (("conv_1", "CONV_2D", "Ethos-U", "1,234", "25.0 %"),)
     facts = dict(ethos.facts)
-    assert (facts["sram"], facts["cycles total"], facts["tops"]) == (
+    assert (facts["memory, sram"], facts["cycles total"], facts["tops"]) == (
         "300 KB modelled",
         "201,795 modelled",
         "0.062 modelled",
     )
     assert "nothing" not in facts
+    assert list(facts)[2:5] == ["memory, sram", "cycles total", "tops"]
     assert facts["predicted as the compiler did"] == "64 operators"
     text = " ".join(Page(render_html(shown())).text.split())
     assert "Operation not supported 4 TILE (up_2), 6 TILE (up_3) use Resizing" in text.replace(
@@ -388,4 +389,4 @@ def test_a_long_model_is_summed_up() -> None:
 
     assert (len(made[0].causes), made[0].causes_left, len(made[0].runs)) == (40, 210, 60)
     assert made[1].causes[0].operators.endswith(" and 242 more")
-    assert dict(made[0].facts)["more"] == "75 figures in report.json"
+    assert dict(made[0].facts)["more"] == "89 figures in report.json"
