@@ -116,4 +116,6 @@ def _latency(report: TargetReport) -> Iterator[str]:
     bounds = ""
     if estimate.low_ms is not None and estimate.high_ms is not None:
         bounds = f" ({figures.milliseconds_between(estimate.low_ms, estimate.high_ms)})"
-    yield f"  {figures.milliseconds(estimate.latency_ms)}{bounds} an inference, not measured: {plain(estimate.basis, 600)}"
+    basis = plain(estimate.basis, 600)
+    label = "" if "not measured" in basis else ", not measured"
+    yield f"  {figures.milliseconds(estimate.latency_ms)}{bounds} an inference{label}: {basis}"
