@@ -251,12 +251,27 @@ def test_only_the_first_subgraph_is_placed_and_batches_are_said() -> None:
 
 
 def test_vela_says_what_it_does_not_take() -> None:
-    """An unknown section of the configuration ends in vela's words, not in its traceback."""
-    with pytest.raises(TargetError, match=r"refuses: .*Section System_Config\.Nonsense not found") as caught:
+    """An unknown section of the configuration ends in vela's words and what there is, not in its traceback."""
+    choices = "Ethos_U55_Deep_Embedded, Ethos_U55_High_End_Embedded"
+    with pytest.raises(
+        TargetError, match=rf"refuses: .*System_Config\.Nonsense not found .*Choose from: {choices}$"
+    ) as caught:
         model_ethos_u(conv_model("int8"), U55, options=VelaOptions(system_config="Nonsense"))
     assert caught.value.refused
     assert "Traceback" not in str(caught.value)
     assert "Traceback" in caught.value.log
+
+
+def test_memories_that_do_not_fit_are_said(tmp_path: Path) -> None:
+    """A memory mode that the system of one's own configuration file has no memory for is refused with advice."""
+    own = tmp_path / "mine.ini"
+    shipped = Path(
+        str(metadata.distribution("ethos-u-vela").locate_file("ethosu/config_files/Arm/vela.ini"))
+    ).read_text()
+    own.write_text(shipped.replace("Ethos_U55_Deep_Embedded", "Mine"))
+    options = VelaOptions(vela_config=str(own), system_config="Mine", memory_mode="Dedicated_Sram")
+    with pytest.raises(TargetError, match=r"refuses: .*arena_mem_area=OffChipFlash.*choose another \(--memory-mode\)"):
+        model_ethos_u(conv_model("int8"), U55, options=options)
 
 
 def test_strangers_are_turned_down_before_vela_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ...errors import TargetError
 from ..target import Target
 
-__all__ = ["ACCELERATORS", "OPTIMISE", "VelaOptions"]
+__all__ = ["ACCELERATORS", "OPTIMISE", "VelaOptions", "family"]
 
 # `vela --help` of ethos-u-vela 5.2.0, --accelerator-config.
 ACCELERATORS = (
@@ -71,11 +71,17 @@ class VelaOptions:
     def accelerator(self, target: Target) -> str:
         """What vela calls the accelerator. Raises TargetError for a size of another family than the target's."""
         wanted = self.accelerator_config or target.config
-        family = "-".join(target.config.split("-")[:2])
-        if not wanted.startswith(f"{family}-"):
-            sizes = ", ".join(name for name in ACCELERATORS if name.startswith(family))
-            raise _wrong(f"expected a size of {family} for the target {target.name} ({sizes}), got {wanted}")
+        if not wanted.startswith(f"{family(target)}-"):
+            sizes = ", ".join(name for name in ACCELERATORS if name.startswith(family(target)))
+            raise _wrong(f"expected a size of {family(target)} for the target {target.name} ({sizes}), got {wanted}")
         return wanted
+
+    @property
+    def config_path(self) -> str | None:
+        """Where the configuration is: absolute where the file is here, because vela runs in a folder of its own and takes
+        FOLDER/FILE.ini for one it ships."""
+        path = None if self.vela_config is None else Path(self.vela_config)
+        return str(path.resolve()) if path is not None and path.is_file() else self.vela_config
 
     def arguments(self, target: Target) -> list[str]:
         """The options as vela's command line takes them."""
@@ -83,7 +89,7 @@ class VelaOptions:
             "--accelerator-config": self.accelerator(target),
             "--system-config": self.system_config,
             "--memory-mode": self.memory_mode,
-            "--config": None if self.vela_config is None else _config_path(self.vela_config),
+            "--config": self.config_path,
             "--optimise": self.optimise,
             "--arena-cache-size": self.arena_cache_size,
         }
@@ -106,15 +112,14 @@ class VelaOptions:
             )
 
 
+def family(target: Target) -> str:
+    """The family of an accelerator without its size: ethos-u55."""
+    return "-".join(target.config.split("-")[:2])
+
+
 def _is_shipped(path: Path) -> bool:
     """Whether vela looks a path up among the configurations it ships: FOLDER/FILE.ini, such as Arm/vela.ini."""
     return not path.is_absolute() and len(path.parts) == 2 and path.parts[0] not in (".", "..", "~")
-
-
-def _config_path(config: str) -> str:
-    """Absolute where the file is here: vela runs in a folder of its own, and takes FOLDER/FILE.ini for one it ships."""
-    path = Path(config)
-    return str(path.resolve()) if path.is_file() else config
 
 
 def _check_choice(what: str, value: str | None, choices: tuple[str, ...] | list[str]) -> None:

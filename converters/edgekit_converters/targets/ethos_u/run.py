@@ -22,12 +22,13 @@ from typing import IO, Any
 from ...errors import MissingPackageError, TargetError
 from ...reason import short
 
-__all__ = ["Finished", "Vela", "find_vela", "run_vela"]
+__all__ = ["Finished", "Vela", "configurations", "find_vela", "run_vela"]
 
 PACKAGE = "ethos-u-vela"
 INSTALL = "vela, Arm's compiler for Ethos-U, is not installed: pip install 'edgekit[ethos-u]'"
+SHIPPED = "Arm/vela.ini"
 LOG_CAP = 2 * 2**20
-VERSION_DEADLINE_S = 60.0
+LISTING_DEADLINE_S = 60.0
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*)$", re.M)
 # Vela's own names for input it does not take, and what its C++ core throws on a model that it cannot compile.
 _REFUSALS = frozenset(
@@ -65,8 +66,14 @@ def find_vela() -> Vela:
     found = shutil.which("vela")
     if found is None:
         raise MissingPackageError(INSTALL)
-    printed = run_vela(Vela((found,), "of unknown version"), ["--version"], deadline_s=VERSION_DEADLINE_S).log
+    printed = run_vela(Vela((found,), "of unknown version"), ["--version"], deadline_s=LISTING_DEADLINE_S).log
     return Vela((found,), short(printed) or "of unknown version")
+
+
+def configurations(vela: Vela, config: str | None, kind: str) -> tuple[str, ...]:
+    """The sections of one kind (System_Config, Memory_Mode) of a configuration file; None is the one vela ships."""
+    listed = run_vela(vela, ["--list-configs", config or SHIPPED], deadline_s=LISTING_DEADLINE_S)
+    return tuple(re.findall(rf"^ +{kind}\.(\S+)$", listed.log, re.M))
 
 
 def run_vela(vela: Vela, arguments: Sequence[str], *, deadline_s: float, folder: Path | None = None) -> Finished:

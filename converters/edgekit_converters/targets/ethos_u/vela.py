@@ -16,9 +16,9 @@ from ..operators import OperatorGraph, read_operators
 from ..records import COMPILED, CompiledFiles, OpPlacement, TargetReport
 from ..target import Target
 from .compiled import ETHOS_U_OPERATOR, accelerators_of, ethos_u_operators
-from .options import VelaOptions
+from .options import VelaOptions, family
 from .report import CPU, ETHOS_U, modelled
-from .run import find_vela, run_vela
+from .run import Vela, configurations, find_vela, run_vela
 from .summary import read_database, read_said, read_summary
 
 __all__ = ["VelaOptions", "compile_ethos_u", "model_ethos_u"]
@@ -160,7 +160,10 @@ def _compiled(
     with tempfile.TemporaryDirectory(prefix="edgekit-vela-") as scratch:
         folder = Path(scratch)
         (folder / f"{stem}.tflite").write_bytes(tflite)
-        done = run_vela(vela, arguments, deadline_s=deadline_s, folder=folder)
+        try:
+            done = run_vela(vela, arguments, deadline_s=deadline_s, folder=folder)
+        except TargetError as error:
+            raise _advised(error, vela, options, target) from error
         files = _collect(folder / "out", stem)
         evidence = read_summary(files.summary), read_database(files.database, len(graph.operators)), read_said(done.log)
     made = _read_made(files.model)
@@ -176,6 +179,20 @@ def _compiled(
     _check(graph, made, report)
     outputs = {f"{stem}_vela.tflite": files.model, files.summary_name: files.summary.encode()}
     return CompiledFiles(report, outputs, done.log, done.seconds)
+
+
+def _advised(error: TargetError, vela: Vela, options: VelaOptions, target: Target) -> TargetError:
+    """``error`` with what there is to choose from, where vela does not find or cannot use a section of its configuration."""
+    text = str(error)
+    section = re.search(r"Section (System_Config|Memory_Mode)\.", text)
+    if section is not None:
+        names = configurations(vela, options.config_path, section[1])
+        own = [name for name in names if name.startswith(family(target).replace("-", "_").title())]
+        return TargetError(f"{text}. Choose from: {', '.join(own or names)}", refused=True, log=error.log)
+    if "Invalid configuration of" in text:
+        advice = "the memory mode does not go with the system configuration, choose another (--memory-mode)"
+        return TargetError(f"{text}: {advice}", refused=True, log=error.log)
+    return error
 
 
 def _stem(name: str) -> str:
