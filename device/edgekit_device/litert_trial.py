@@ -166,7 +166,7 @@ def _reason(outcome: _Outcome) -> str:
         found = re.search(pattern, outcome.log, re.MULTILINE)
         if found:
             return clean_text(re.sub(r"(?:/[^/\s\"':]+)+/(?=[^/\s\"':]+)", "", found.group(1)))
-    last = outcome.log.strip().rpartition("\n")[2]
+    last = "" if "off" in outcome.told else outcome.log.strip().rpartition("\n")[2]
     return clean_text(outcome.told.get("error") or last) or "LiteRT gives no reason"
 
 
