@@ -70,6 +70,8 @@ def compile_for(
     with translated():
         found = find_target(target)
     asked = _checked(found, dict(options or {}), together)
+    if force and found.kind == EDGETPU:  # its pre-flight, that nothing would map, is overruled too
+        asked["force"] = True
     given = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     if len(given) == 1 and is_run(given[0]):
         if out is not None:

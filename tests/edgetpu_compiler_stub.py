@@ -37,6 +37,7 @@ hang              ignores SIGTERM, has a child that does too; EDGETPU_STUB_PIDS 
 orphan            succeeds and leaves a child, in a session of its own, that holds the output open
 missing           says it succeeded, and made no file; link makes a symbolic link to another file of the machine
 stub              says it succeeded, and left 1 KB of nothing; hollow leaves a model without operators
+deaf              does not heed -m; apart compiles several as if each were alone
 placeholder       an edgetpu-custom-op with the placeholder of the package `edgecompiler`; noise has one with noise
 liar              says everything maps, and leaves the model as it was
 search:K          with -d: fails on the whole, succeeds with the first K operators
@@ -177,7 +178,7 @@ class Stub:
 
     def _compile(self, content: bytes, piece: range | None) -> tuple[Any, bytes | None]:
         """The operator table, and the file; None for none."""
-        from tests.edgetpu_builder import compiled_model, placeholder_options
+        from tests.edgetpu_builder import BuiltExecutable, BuiltPackage, compiled_model, placeholder_options
 
         types = _types(content)
         whole = range(len(types)) if piece is None else piece
@@ -196,7 +197,11 @@ class Stub:
         if self.mode in ("placeholder", "noise"):
             options = placeholder_options() if self.mode == "placeholder" else bytes(range(64))
             return _rows(types, whole), compiled_model(content, packages=[options])
-        return _rows(types, whole), compiled_model(content, pieces=[whole] if len(whole) else [])
+        runtime = (self.options.min_runtime_version if self.mode != "deaf" else None) or 14
+        token = len(content) if self.mode == "apart" else 7
+        executables = (BuiltExecutable(token=token), BuiltExecutable(1, 4096, "Unknown", token=token))
+        packages = [BuiltPackage(executables, min_runtime=runtime)] if len(whole) else []
+        return _rows(types, whole), compiled_model(content, pieces=[whole] if len(whole) else [], packages=packages)
 
 
 def _flood() -> None:

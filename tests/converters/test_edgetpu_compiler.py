@@ -102,6 +102,14 @@ def test_on_another_machine_the_message_says_where_it_runs(tmp_path, monkeypatch
         find_compiler()
 
 
+def test_on_windows_nothing_is_run(tmp_path, monkeypatch):
+    """Not even a program that was named: it could not be ended with its children there."""
+    program = install_stub(tmp_path)
+    monkeypatch.setattr(platform, "system", lambda: "Windows")
+    with pytest.raises(TargetError, match="Linux on x86-64 alone, and this is Windows"):
+        find_compiler(program)
+
+
 @pytest.mark.parametrize(
     ("content", "mode", "said", "code"),
     [
@@ -184,6 +192,9 @@ def test_partly_mapped_model_tells_the_compilers_reasons(tmp_path):
     assert all(op.remedy for op in report.ops[2:])
     assert (report.on_target, report.on_cpu, report.first_off_target) == (2, 2, 2)
     assert (report.mapping_check.agreed, report.mapping_check.predicted_on_target_only) == (2, (2, 3))
+    assert report.warnings == (
+        "edgekit predicted 2 operators on the Edge TPU that the compiler placed otherwise: 2, 3",
+    )
 
 
 def test_several_reasons_for_one_type_are_all_told(tmp_path):
@@ -226,6 +237,22 @@ def test_runtime_asked_for_too_old_is_the_cause_of_nothing_mapped(tmp_path):
     """A low -m "compiles" with nothing mapped: the message is about the option."""
     error = refusal(tmp_path, "nothing", options=EdgeTpuOptions(min_runtime_version=10))
     assert "what it needs is newer than runtime 10. Leave --min-runtime-version out" in str(error)
+
+
+def test_runtime_asked_for_is_held_against_the_file(tmp_path):
+    """The record has the runtime of the file; a file that needs a newer one than was asked for is not handed on."""
+    options = EdgeTpuOptions(min_runtime_version=12)
+    made = compiled(tmp_path, "succeed", options=options)
+    assert (made.report.min_runtime, made.report.mapping_check) == (12, None)
+    error = refusal(tmp_path, "deaf", options=options)
+    assert r"asked for files that run under runtime 12, and lake_edgetpu.tflite needs 14" in str(error)
+
+
+def test_own_timer_longer_than_the_deadline_is_refused(tmp_path):
+    """The compiler would be ended before its own timer ends it."""
+    error = refusal(tmp_path, "succeed", options=EdgeTpuOptions(timeout_s=60), deadline_s=30)
+    assert "--timeout-s 60 is longer than --deadline-s 30" in str(error)
+    assert error.refused
 
 
 @pytest.mark.parametrize("kind", texts.FAILURES)
@@ -348,6 +375,14 @@ def test_models_compiled_together_come_back_in_order(tmp_path):
     assert (next(iter(wide.files)), next(iter(small.files))) == ("wide_edgetpu.tflite", "small_edgetpu.tflite")
     assert (wide.report.on_target, small.report.on_target) == (4, 1)
     assert wide.log == small.log
+    assert wide.report.warnings == small.report.warnings == ()
+
+
+def test_models_that_do_not_share_the_memory_after_all_are_told(tmp_path):
+    """What co-compilation is for can be seen in the files: one caching token. Without it both records say so."""
+    models = {"wide": chain(*TYPES), "small": chain("CONV_2D")}
+    for made in compile_edgetpu(models, CORAL, compiler=stub(tmp_path, "apart")):
+        assert "pushes the others' parameters off the chip" in made.report.warnings[-1]
 
 
 def test_segments_are_files_of_their_own(tmp_path):

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from ..operators import Operator
 from ..records import COMPILED, MappingCheck, OpPlacement, TargetReport
 from ..target import Target
-from .compiled_model import read_compiled
+from .compiled_model import read_compiled, read_packages
+from .container import PARAMETER_CACHING
 from .installed import Compiler
 from .latency import estimate_latency
 from .log import CompilerLog
@@ -19,8 +20,9 @@ from .preparation import Job
 from .statuses import STATUSES, find_status
 from .verdict import Made
 
-__all__ = ["report_compiled"]
+__all__ = ["report_compiled", "shares_memory"]
 
+SHOWN = 10
 _LATER = next(status.text for status in STATUSES if status.name == "later-subgraph")
 
 
@@ -43,6 +45,7 @@ def report_compiled(
     on_target = sum(placed)
     cached, streamed = (_sum(getattr(part, name) for part in parts) for name in ("cached_bytes", "streamed_bytes"))
     mapped = [op for op, there in zip(job.graph.operators, placed, strict=True) if there]
+    check = _check(job, placed, options)
     estimate = None if len(made) > 1 else estimate_latency(mapped, Memory(cached, streamed), target)
     alone = parts[0] if len(made) == 1 else TargetReport(target.name, target.kind, COMPILED)
     return TargetReport(
@@ -62,8 +65,8 @@ def report_compiled(
         memory={**alone.memory, **_memory(made)},
         figures={**alone.figures, **_figures(log, made)},
         layers=tuple(layer for part in parts for layer in part.layers),
-        mapping_check=_check(job, placed, options),
-        warnings=_warnings(made, parts, placed, options, compiler),
+        mapping_check=check,
+        warnings=_warnings(made, parts, placed, check, options, compiler),
         options={name: value for name, value in asdict(options).items() if name != "show_operations"},
         model_sha256=job.graph.card.sha256,
     )
@@ -187,6 +190,7 @@ def _warnings(
     made: Sequence[Made],
     parts: Sequence[TargetReport],
     placed: Sequence[bool],
+    check: MappingCheck | None,
     options: EdgeTpuOptions,
     compiler: Compiler,
 ) -> tuple[str, ...]:
@@ -198,6 +202,7 @@ def _warnings(
         said.append(
             f"the compiler says {told} operators run on the Edge TPU, by the names of tensors edgekit finds {sum(placed)}"
         )
+    said += _differences(check)
     said += [f"{file.file} has nothing for an Edge TPU: it runs on the processor" for file in made if not file.packaged]
     if options.multiple_subgraphs:
         said.append(
@@ -206,6 +211,27 @@ def _warnings(
     if options.search_delegate and any(file.block.on_cpu for file in made):
         said.append("--search-delegate left the end of the model on the processor, so that the rest compiles")
     return tuple(dict.fromkeys(said))
+
+
+def _differences(check: MappingCheck | None) -> list[str]:
+    """What the compiler did otherwise than edgekit's rules say, a line each way."""
+    if check is None:
+        return []
+    both = (("on the Edge TPU", check.predicted_on_target_only), ("on the processor", check.actually_on_target_only))
+    return [
+        f"edgekit predicted {len(indices)} operators {where} that the compiler placed otherwise: "
+        + ", ".join(map(str, indices[:SHOWN]))
+        + (" …" if len(indices) > SHOWN else "")
+        for where, indices in both
+        if indices
+    ]
+
+
+def shares_memory(made: Iterable[Made]) -> bool:
+    """Whether the parameters of all files stay on the chip together, as those of co-compiled models do: by their token."""
+    packages = [package for file in made for package in read_packages(file.content).values()]
+    caching = [one for package in packages for one in package.executables if one.type == PARAMETER_CACHING]
+    return len({one.caching_token for one in caching}) <= 1
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

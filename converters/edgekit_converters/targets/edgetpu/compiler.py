@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import TargetError
-from ..records import CompiledFiles
+from ..records import CompiledFiles, TargetReport
 from ..target import Target
-from .actual import report_compiled
+from .actual import report_compiled, shares_memory
 from .child_process import Outcome, run_tool
 from .installed import Compiler, find_compiler
 from .log import CompilerLog, parse_log
@@ -43,6 +44,11 @@ def compile_edgetpu(
     crashes or leaves what cannot run. Raises ModelFileError for bytes that are no .tflite. No file is left behind.
     """
     options = options or EdgeTpuOptions()
+    if deadline_s is not None and options.timeout_s is not None and options.timeout_s > deadline_s:
+        raise TargetError(
+            f"--timeout-s {options.timeout_s} is longer than --deadline-s {deadline_s:g}, which everything has: raise that",
+            refused=True,
+        )
     jobs = prepare(models, target, options, force=force)
     compiler = compiler or find_compiler()
     arguments = options.arguments(compiler.version)
@@ -51,9 +57,17 @@ def compile_edgetpu(
         outcome = _run(folder, jobs, compiler, arguments, deadline_s or _deadline_s(options))
         log = parse_log(outcome.text)
         made = judge(outcome, log, folder / "out", jobs, options, compiler)
-    return tuple(
+    done = tuple(
         _files(job, files, log, outcome, target, options, compiler) for job, files in zip(jobs, made, strict=True)
     )
+    if len(done) > 1 and not shares_memory(file for files in made for file in files):
+        return tuple(replace(one, report=_apart(one.report)) for one in done)
+    return done
+
+
+def _apart(report: TargetReport) -> TargetReport:
+    warning = "compiled together, and yet each pushes the others' parameters off the chip: their tokens differ"
+    return replace(report, warnings=(*report.warnings, warning))
 
 
 def _deadline_s(options: EdgeTpuOptions) -> float:

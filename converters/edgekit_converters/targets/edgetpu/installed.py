@@ -81,6 +81,8 @@ def find_compiler(path: str | os.PathLike[str] | None = None) -> Compiler:
 
 def _located(path: str | os.PathLike[str] | None) -> Path:
     """The program's absolute path."""
+    if platform.system() == "Windows":  # processes are run in groups of their own, which only POSIX has
+        raise TargetError(_elsewhere())
     said = os.fspath(path) if path is not None else os.environ.get(ENVIRONMENT, "")
     if not said:
         on_path = shutil.which(PROGRAM)

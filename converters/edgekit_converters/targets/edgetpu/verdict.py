@@ -10,7 +10,7 @@ from pathlib import Path
 from ...errors import ModelFileError, TargetError
 from ..operators import OperatorGraph, read_operators
 from .child_process import Outcome
-from .compiled_model import has_package, is_compiled
+from .compiled_model import has_package, is_compiled, read_packages
 from .container import PLACEHOLDER
 from .failures import Failure, recognise_failure
 from .installed import Compiler
@@ -57,6 +57,7 @@ def judge(
     for job, files in zip(jobs, made, strict=True):
         if not any(file.packaged for file in files):
             raise judgement.nothing_mapped(job, [file.block for file in files])
+        judgement.expect_runtime(files)
     return made
 
 
@@ -166,6 +167,18 @@ class _Judgement:
         beside = _read_file((folder / file).with_suffix(".log"), LOG_CAP)
         text = "" if beside is None else beside.decode("utf-8", "replace")
         return Made(file, content, graph, packaged, _with_rows(block, text), text)
+
+    def expect_runtime(self, files: Sequence[Made]) -> None:
+        """Raise for files that need a newer runtime than was asked for."""
+        wanted = self.options.min_runtime_version
+        for file in files:
+            needed = max((package.min_runtime for package in read_packages(file.content).values()), default=0)
+            if wanted is not None and needed > wanted:
+                raise self.error(
+                    f"{self.who} was asked for files that run under runtime {wanted}, and {file.file} needs {needed}: update the "
+                    "runtime on the board (libedgetpu1-std), or use an older compiler",
+                    refused=False,
+                )
 
     def _block(self, file: str) -> ModelBlock:
         """What the compiler says of the model it wrote as ``file``."""
