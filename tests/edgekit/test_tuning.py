@@ -71,7 +71,7 @@ def test_a_variant_is_tuned_on_the_real_local_device(run_folder: Path) -> None:
     trials = found.by_variant["int8"].tuning.trials
     kept = kept_way(after.run_with, "local")
 
-    assert {trial.delegate for trial in trials} == {"xnnpack", "none"}
+    assert {trial.delegate for trial in trials} >= {"xnnpack", "none", "litert:cpu"}
     assert kept is not None
     assert (kept["runtime"], kept["threads"]) == ("litert", trials[0].threads)
     assert kept["delegate"] == trials[0].delegate
