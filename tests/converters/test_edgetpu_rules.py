@@ -78,9 +78,10 @@ def _split(shape: Sequence[int]) -> Operator:
     )
 
 
-def _mean(height: int, width: int) -> Operator:
-    given, axes = value("in", (1, height, width, 3)), constant("axes", [1, 2])
-    return one("MEAN", [given, axes], [value("out", (1, 3))], options("Reducer"), version=2)
+def _mean(height: int, width: int, axes: Sequence[int] = (1, 2), channels: int = 3) -> Operator:
+    given = value("in", (1, height, width, channels))
+    made = tuple(size for axis, size in enumerate(given.shape) if axis not in [one % 4 for one in axes])
+    return one("MEAN", [given, constant("axes", axes)], [value("out", made)], options("Reducer"), version=2)
 
 
 def _sized(kind: str, given: Sequence[int], made: Sequence[int]) -> Operator:
@@ -148,6 +149,8 @@ CASES: list[tuple[str, str, Make, Make]] = [
     ("slice-strides", LIMITATION, lambda: _slice([1] * 4, newAxisMask=1), lambda: _slice([1] * 4, shrinkAxisMask=1)),
     ("split-batch", LIMITATION, lambda: _split((2, 4, 8)), lambda: _split((1, 4, 8))),
     ("mean-axes", LIMITATION, lambda: _mean(256, 128), lambda: _mean(64, 128)),
+    ("mean-axes", LIMITATION, lambda: _mean(8, 8, (0, 1, 2, 3), 16), lambda: _mean(8, 8, (1, 2, 3), 16)),
+    ("mean-axes", LIMITATION, lambda: _mean(8, 8, (-1,), 3), lambda: _mean(8, 8, (-1,), 16)),
     ("softmax-size", LIMITATION, lambda: _unary("SOFTMAX", (1, 16_385)), lambda: _unary("SOFTMAX", (1, 4, 2100, 16))),
     ("large-tensor", LIMITATION, lambda: _transposed((1, 64, 64, 512)), lambda: _transposed((1, 64, 64, 64))),
     ("large-tensor", LIMITATION, lambda: _unary("LOGISTIC", (1, 80, 8400)), lambda: _unary("LOGISTIC", (1, 80, 2100))),

@@ -14,7 +14,7 @@ from ...model_card import TensorCard
 from ..operators import Operator
 from .limits import Limits
 from .op_table import KNOWN_UNMAPPED, SUPPORTED
-from .shapes import elements, planes, tile_bytes
+from .shapes import CHANNEL_STEP, elements, planes, tile_bytes
 
 __all__ = [
     "activations",
@@ -42,6 +42,8 @@ __all__ = [
     "is_unmapped",
     "keeps_alpha_apart",
     "measure",
+    "reduces_batch",
+    "reduces_odd_channels",
     "splits_batch",
 ]
 
@@ -171,6 +173,17 @@ def splits_batch(operator: Operator, limits: Limits) -> bool:
     return len(shape) > 1 and shape[0] != 1
 
 
+def reduces_batch(operator: Operator, limits: Limits) -> bool:
+    """Reduced over the first of four dimensions, though it is 1."""
+    return len(_shape(operator.inputs, 0)) > 3 and 0 in _axes(operator)
+
+
+def reduces_odd_channels(operator: Operator, limits: Limits) -> bool:
+    """Reduced over channels whose number is no multiple of 4."""
+    shape = _shape(operator.inputs, 0)
+    return len(shape) - 1 in _axes(operator) and shape[-1] % CHANNEL_STEP != 0
+
+
 def is_spread(operator: Operator, limits: Limits) -> bool:
     """One pixel that is made into several."""
     given, made = _shape(operator.inputs, 0), _shape(operator.outputs, 0)
@@ -244,6 +257,13 @@ def _regrouping(operator: Operator) -> str | None:
 def _is_row(operator: Operator) -> bool:
     shapes = [planes(tensor) for tensor in activations(operator)]
     return all(y == 1 for y, _, _ in shapes) and any(x > 1 and z >= MANY_CHANNELS for _, x, z in shapes)
+
+
+def _axes(operator: Operator) -> set[int]:
+    """The axes of a reduction, counted from the front; empty where they are not known."""
+    rank = len(_shape(operator.inputs, 0))
+    axes = operator.constants.get(1)
+    return {int(axis) % rank for axis in axes} if axes is not None and rank else set()
 
 
 def _shape(tensors: tuple[TensorCard | None, ...], place: int) -> tuple[int, ...]:

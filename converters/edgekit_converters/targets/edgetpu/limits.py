@@ -59,8 +59,8 @@ _ALL = (
             Evidence(64_000, True, "1x40x40x128 to 1x80x80x128", _YOLOV8_640),
             Evidence(327_680, False, "1x512x512x3 to 1x1024x1024x3", f"{_ISSUES} #597"),
         ),
-        suggested=NARROW_BYTES,
-        because="a tile's 192 KiB",
+        suggested=327_679,
+        because="no smaller one was ever seen refused",
     ),
     Limit(
         "reshape-size",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..operators import Operator
 from .limits import LIMITS, Limits
@@ -26,7 +27,7 @@ class Placing:
     rules: tuple[Rule | None, ...]
     pieces: tuple[tuple[int, ...], ...]
 
-    @property
+    @cached_property
     def mapped(self) -> tuple[bool, ...]:
         """Whether each operator runs on the Edge TPU."""
         on_target = {place for piece in self.pieces for place in piece}

@@ -36,6 +36,8 @@ from .conditions import (
     is_spread,
     is_unmapped,
     keeps_alpha_apart,
+    reduces_batch,
+    reduces_odd_channels,
     splits_batch,
 )
 from .limits import LIMITS, Limits
@@ -236,6 +238,24 @@ RULES: Sequence[Rule] = (
         _SAID["limitation"],
         f"{_DOCUMENT}; {_ORACLE}; {_ISSUE.format(219)}",
         ("SPLIT 2x8x8", "SPLIT 1x96x64x1 maps"),
+    ),
+    Rule(
+        "mean-axes",
+        ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN"),
+        "axes without the batch",
+        reduces_batch,
+        _SAID["limitation"],
+        _DOCUMENT,
+        ("MEAN 1x8x8x16 over all four",),
+    ),
+    Rule(
+        "mean-axes",
+        ("MEAN",),
+        "a multiple of 4 channels where it is over channels",
+        reduces_odd_channels,
+        _SAID["limitation"],
+        _DOCUMENT,
+        ("MEAN 1x8x8x3 over the last axis", "MEAN 1x8x8x16 over the last axis maps"),
     ),
     Rule(
         "mean-axes",

@@ -6,7 +6,7 @@ from math import prod
 
 from ...model_card import TensorCard
 
-__all__ = ["elements", "planes", "tile_bytes"]
+__all__ = ["CHANNEL_STEP", "elements", "planes", "tile_bytes"]
 
 TILE_SIDE = 4  # the chip is four by four tiles: rows and columns of a tensor are dealt out, channels are not
 CHANNEL_STEP = 4
