@@ -29,6 +29,8 @@ PACKAGES = (
     ("tensorflow-model-optimization", False, "pruning, clustering and quantization-aware training", KERAS),
     ("pillow", False, "image folders and --size", 'pip install "edgekit[images]"'),
     ("scikit-learn", False, "the digits data", 'pip install "edgekit[examples]"'),
+    ("ethos-u-vela", False, "compiling for Arm Ethos-U", 'pip install "edgekit[ethos-u]"'),
+    ("tflite-micro", False, "checking models for microcontrollers", 'pip install "edgekit[micro]"'),
     ("fastapi", False, "edgekit hub", HUB),
     ("sqlalchemy", False, "edgekit hub", HUB),
     ("uvicorn", False, "edgekit hub", HUB),
@@ -54,6 +56,7 @@ def examine() -> list[Check]:
     """Look at everything edgekit may need; imports none of it."""
     checks = [_python()]
     checks += [_package(*facts) for facts in PACKAGES]
+    checks.append(_edgetpu_compiler())
     checks.append(_ssh())
     checks.append(_device())
     return checks
@@ -70,6 +73,22 @@ def _package(name: str, required: bool, purpose: str, fix: str) -> Check:
         return Check(name, True, required, metadata.version(name), purpose, fix)
     except metadata.PackageNotFoundError:
         return Check(name, False, required, "not installed", purpose, fix)
+
+
+def _edgetpu_compiler() -> Check:
+    """Coral's compiler, which a user installs, asked for its version."""
+    name, purpose = "edgetpu_compiler", "compiling for Coral's Edge TPU"
+    fix = "see docs/edgetpu-compile.md, and EDGEKIT_EDGETPU_COMPILER=PATH where it is not on the PATH"
+    try:
+        from edgekit_converters.errors import TargetError
+        from edgekit_converters.targets.edgetpu.installed import find_compiler
+    except ImportError as error:
+        return Check(name, False, False, f"not looked for: {error}", purpose, fix)
+    try:
+        compiler = find_compiler()
+    except TargetError as error:
+        return Check(name, False, False, str(error).partition("\n")[0], purpose, fix)
+    return Check(name, True, False, f"{compiler.version} ({compiler.path})", purpose, fix)
 
 
 def _ssh() -> Check:

@@ -13,6 +13,16 @@ from edgekit.devices.local import PYTHON_VARIABLE
 from tests.conftest import Cli
 
 
+@pytest.fixture(autouse=True)
+def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that says it is Coral's compiler, in its place."""
+    program = tmp_path / "edgetpu_compiler"
+    program.write_text("#!/bin/sh\necho 'Edge TPU Compiler version 16.0.384591198'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("EDGEKIT_EDGETPU_COMPILER", str(program))
+    return program
+
+
 def test_everything_is_here(device_python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the environment that scripts/install builds, with the version of each."""
     monkeypatch.setenv(PYTHON_VARIABLE, str(device_python))
@@ -21,6 +31,21 @@ def test_everything_is_here(device_python: Path, monkeypatch: pytest.MonkeyPatch
     assert all(check.ok for check in checks.values())
     assert checks["numpy"].found == metadata.version("numpy")
     assert str(device_python) in checks["local device"].found
+    assert checks["edgetpu_compiler"].found.startswith("16.0.384591198 (")
+
+
+def test_a_compiler_that_is_not_there_or_is_none_is_said(compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the user's to install: the row says what was found, and where the page is."""
+    compiler.write_text("#!/bin/sh\nexit 1\n")
+    broken = next(check for check in doctor.examine() if check.name == "edgetpu_compiler")
+    monkeypatch.delenv("EDGEKIT_EDGETPU_COMPILER")
+    monkeypatch.setenv("PATH", "/nowhere")
+    missing = next(check for check in doctor.examine() if check.name == "edgetpu_compiler")
+
+    assert [(check.ok, check.required) for check in (broken, missing)] == [(False, False)] * 2
+    assert "ended with exit code 1" in broken.found
+    assert missing.found.startswith("no edgetpu_compiler is installed here")
+    assert all("docs/edgetpu-compile.md" in check.fix and "\n" not in check.found for check in (broken, missing))
 
 
 @pytest.mark.parametrize("name", [facts[0] for facts in doctor.PACKAGES])
@@ -68,9 +93,9 @@ def test_doctor_works_where_others_do_not(edgekit_cli: Cli, tmp_path: Path, hidd
     assert done.returncode == (0 if name == "tensorflow" else 3)
     assert "Traceback" not in done.stderr
     assert line in done.stdout
-    assert [c["name"] for c in json.loads(as_json.stdout)["checks"] if not c["ok"] and c["name"] != "local device"] == [
-        name
-    ]
+    programs = ("local device", "edgetpu_compiler")  # are asked by what needs packages too
+    checks = json.loads(as_json.stdout)["checks"]
+    assert [c["name"] for c in checks if not c["ok"] and c["name"] not in programs] == [name]
 
 
 @pytest.mark.parametrize(
