@@ -35,11 +35,11 @@ class Rates:
     high: float
 
 
-# Worst of those left out in turn: 1.25 over USB, 1.57 over PCIe. A Raspberry Pi 4 took 1.7 to 2.03 times what the table's desktop
+# Worst of those left out in turn: 1.26 over USB, 1.56 over PCIe. A Raspberry Pi 4 took 1.7 to 2.03 times what the table's desktop
 # took over USB (pycoral's reference figures): the upper bound over USB holds both.
 RATES = {
-    "usb": Rates("the USB Accelerator at USB 3", 0.857, 0.410, 2.256, 0.02450, low=1 / 1.3, high=1.3 * 2.03),
-    "pcie": Rates("the Dev Board (PCIe)", 0.139, 0.734, 2.561, 0.03590, low=1 / 1.6, high=1.6),
+    "usb": Rates("the USB Accelerator at USB 3", 0.862, 0.407, 2.257, 0.0245, low=1 / 1.3, high=1.3 * 2.03),
+    "pcie": Rates("the Dev Board (PCIe)", 0.151, 0.726, 2.563, 0.0359, low=1 / 1.6, high=1.6),
 }
 FASTEST_MS = 2.0  # of the table: below, the start is not known
 # What the table's models send: images to 299 x 299 and a thousand classes. How fast a larger output comes back is not known.

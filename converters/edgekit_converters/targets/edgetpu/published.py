@@ -30,13 +30,13 @@ class Published:
 
 
 PUBLISHED = (
-    Published("MobileNet v1", 689752, 28, 151528, 2.4, 2.4),
-    Published("MobileNet v2", 398788, 53, 151528, 2.6, 2.6),
-    Published("ResNet-50 V1", 8246928, 54, 18281516, 49, 56),
-    Published("ResNet-50 V2", 7567184, 54, 18281516, 50, 59),
-    Published("ResNet-152 V2", 22363984, 156, 53212204, 128, 151),
-    Published("VGG16", 15550720, 16, 130905729, 296, 343),
-    Published("VGG19", 19753216, 19, 136224385, 308, 357),
-    Published("Inception v1", 1772760, 58, 151529, 3.4, 4.1),
-    Published("SqueezeNet", 1045760, 26, 151528, 2.1, 2.0),
+    Published("MobileNet v1", 674_392, 28, 151_528, 2.4, 2.4),
+    Published("MobileNet v2", 398_788, 53, 151_528, 2.6, 2.6),
+    Published("ResNet-50 V1", 8_246_928, 54, 18_281_516, 49, 56),
+    Published("ResNet-50 V2", 7_567_184, 54, 18_281_516, 50, 59),
+    Published("ResNet-152 V2", 22_363_984, 156, 53_212_204, 128, 151),
+    Published("VGG16", 15_550_720, 16, 130_905_729, 296, 343),
+    Published("VGG19", 19_753_216, 19, 136_224_385, 308, 357),
+    Published("Inception v1", 1_757_400, 58, 151_529, 3.4, 4.1),
+    Published("SqueezeNet", 1_045_760, 26, 151_528, 2.1, 2.0),
 )
