@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["TargetReports", "compiled_file", "read_target_reports", "storable"]
 
 
+MOST_DEPTH, MOST_NUMBER = 32, 1e18
+
+
 @dataclass(frozen=True)
 class TargetReports:
     """Reports of a run by variant, in the order of their targets: those of the variants as they are now, and (variant, target)
@@ -38,6 +41,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items() if not _is_no_number(item)}
     return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_sane(value: object, depth: int = 0) -> bool:
+    """Whether JSON holds nothing that a number's text or a walk over it could stumble over."""
+    if isinstance(value, (dict, list)):
+        items = value.values() if isinstance(value, dict) else value
+        return depth < MOST_DEPTH and all(_is_sane(item, depth + 1) for item in items)
+    return not isinstance(value, (int, float)) or abs(value) <= MOST_NUMBER  # also false of what is no number
 
 
 def _is_no_number(value: object) -> bool:
@@ -84,7 +95,7 @@ def _read(store: RunStore, path: Path) -> TargetReport | None:
 
     raw = store.read_json(path.relative_to(store.folder).as_posix())
     try:
-        report = None if raw is None else from_dict(TargetReport, raw)
+        report = from_dict(TargetReport, raw) if raw is not None and _is_sane(raw) else None
     except StoreError:
         return None
     return report if report is not None and report.basis in BASES and report.name == path.parent.name else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -17,11 +19,16 @@ from edgekit_converters.targets.records import (
     OpPlacement,
     TargetReport,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from edgekit.records import Comparison, TargetLine
+from edgekit import compare
+from edgekit.records import Comparison, TargetLine, Variant
 from edgekit.render import figures, render_html, render_markdown
 from edgekit.render.across import across_title, is_across, latency_text, operators_text, places
 from edgekit.render.placement import placements
+from edgekit.store import RunStore
+from tests.edgekit.any_reports import NUMBERS, TEXTS
 from tests.edgekit.test_render import DASH, HOSTILE, Page, cells, comparison, printed
 
 RULES, VELA, TFLM = "edgekit's rules for edgetpu_compiler 16", "ethos-u-vela 5.2.0", "tflite-micro"
@@ -390,3 +397,47 @@ def test_a_long_model_is_summed_up() -> None:
     assert (len(made[0].causes), made[0].causes_left, len(made[0].runs)) == (40, 210, 60)
     assert made[1].causes[0].operators.endswith(" and 242 more")
     assert dict(made[0].facts)["more"] == "89 figures in report.json"
+
+
+ANY_OP = st.fixed_dictionaries(
+    {"index": st.integers(-3, 500), "type": TEXTS, "placement": st.sampled_from(["cpu", "edgetpu", "micro", HOSTILE])},
+    optional={"reason": TEXTS, "remedy": TEXTS, "layer": TEXTS},
+)
+ANY_LAYER = st.fixed_dictionaries(
+    {"name": TEXTS, "type": TEXTS, "placement": TEXTS, "figures": st.dictionaries(TEXTS, NUMBERS, max_size=3)}
+)
+ANY_REPORT = st.fixed_dictionaries(
+    {
+        "name": st.just("coral"),
+        "kind": st.sampled_from(["edgetpu", "cpu", "micro", "ethos-u", "?"]),
+        "basis": st.sampled_from(["predicted", "compiled", "modelled", "executed", "measured"]),
+        "model_sha256": st.just(hashlib.sha256(b"m").hexdigest()),
+    },
+    optional={
+        **dict.fromkeys(("said_by", "refusal", "remedy"), TEXTS),
+        **dict.fromkeys(("subgraphs", "on_target", "first_off_target", "cached_bytes", "streamed_bytes"), NUMBERS),
+        "ops": st.lists(ANY_OP, max_size=4),
+        "estimate": st.fixed_dictionaries({"latency_ms": NUMBERS}, optional={"low_ms": NUMBERS, "high_ms": NUMBERS}),
+        "memory": st.dictionaries(st.sampled_from(["sram", "arena", "model", HOSTILE]), st.integers(-5, 2**70)),
+        "figures": st.dictionaries(TEXTS, NUMBERS, max_size=3),
+        "layers": st.lists(ANY_LAYER, max_size=2),
+        "warnings": st.lists(TEXTS, max_size=2),
+    },
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(raw=ANY_REPORT)
+def test_whatever_lies_in_a_run_is_shown_or_left_out(
+    raw: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Any JSON of a report's shape, in every dress: no traceback, no control character, a page that nests."""
+    store = RunStore.create(tmp_path_factory.mktemp("any"))
+    digest = hashlib.sha256(b"m").hexdigest()
+    store.save_variant(Variant("int8", "int8", sha256=digest, size_bytes=1), b"m")
+    (store.target_folder("coral") / "int8.json").write_text(json.dumps(raw))
+
+    made = compare(store)
+
+    assert [line.latency_basis for line in made.across] in ([], [""], ["estimated"], ["modelled"])
+    assert "\x1b" not in printed(made, 40) + render_markdown(made) + Page(render_html(made)).text

@@ -117,6 +117,10 @@ DAMAGED: dict[str, Any] = {
     "another target's": {**WHOLE.to_dict(), "name": "micro"},
     "a text for a number": {**WHOLE.to_dict(), "memory": {"sram": "much"}},
     "an operator without a place": {**WHOLE.to_dict(), "ops": [{"index": 0}]},
+    "a number beyond sense": {**WHOLE.to_dict(), "memory": {"sram": 10**400}},
+    "infinity": {**WHOLE.to_dict(), "figures": {"cycles": float("inf")}},
+    "no number": {**WHOLE.to_dict(), "figures": {"cycles": float("nan")}},
+    "a pit": {**WHOLE.to_dict(), "options": {"a": json.loads("[" * 200 + "]" * 200)}},
     "an estimate without a figure": {**WHOLE.to_dict(), "estimate": {"latency_ms": None}},
 }
 
