@@ -175,7 +175,7 @@ class _Job:
             zipped_bytes=len(_zipped(whole)),
             convert_s=round(made.compile_s, 4),
             achieved={},
-            key="",
+            key=variant.sha256,
             reused=False,
             run_with={},
         )
