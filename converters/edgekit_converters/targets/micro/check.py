@@ -48,10 +48,11 @@ def check_micro(
 
     ``memory`` holds arena_bytes (the smallest tensor arena with which the model initialises and runs, found by bisection),
     arena_used_bytes, arena_head_bytes and arena_tail_bytes (what TFLM prints after an inference; planning the arena can take
-    more than is used then) and model_bytes (read-only memory; the kernels' code comes on top). ``figures`` are of the
-    ``samples``, which ``samples.prepare`` describes: parity_samples, parity_identical (share of output values equal to LiteRT's
-    to the bit), parity_max_abs_diff (real-world units), parity_same_argmax where the output is one row of scores (share of
-    samples whose largest is in the same place), and parity_reference_identical (with LiteRT's reference kernels).
+    more than is used then, and what is lost to alignment counts as used) and model_bytes (read-only memory; the kernels'
+    code comes on top). ``figures`` are of the ``samples``, which ``samples.prepare`` describes: parity_samples,
+    parity_identical (share of output values equal to LiteRT's to the bit), parity_max_abs_diff (real-world units),
+    parity_same_argmax where the output is one row of scores (share of samples whose largest is in the same place), and
+    parity_reference_identical (with LiteRT's reference kernels).
 
     Where TFLM does not run the model, every operator is tried alone, so that each has its own reason, and ``refusal`` sums up.
 

@@ -25,6 +25,7 @@ __all__ = ["main"]
 Array = npt.NDArray[Any]
 PRINT_CAP = 20_000
 FILE_CAP = 2**30
+ALIGNMENT = 16
 _USED = re.compile(r"Arena allocation (total|head|tail) (\d+) bytes")
 _PART = re.compile(r"'([^']{1,60})' used (\d+) bytes")
 
@@ -108,14 +109,15 @@ def _allocations(interpreter: Any, printed: Path) -> dict[str, int]:
 
 
 def _smallest(model: bytes, used_bytes: int, most_bytes: int) -> int:
-    """The smallest arena that initialises and runs, by bisection: planning needs room that is free again afterwards, so that
-    it can be more than what is used then."""
+    """The smallest arena that initialises and runs, by bisection around what is used after an inference: planning needs room
+    that is free again by then, and what is lost to alignment counts as used though a smaller arena may not lose it."""
+    low, high, step = used_bytes, used_bytes, ALIGNMENT
     if _fits(model, used_bytes):
-        return used_bytes  # less cannot do, it is all in use
-    low, step = used_bytes, 256
-    while low + step < most_bytes and not _fits(model, low + step):
-        low, step = low + step, step * 2
-    high = min(low + step, most_bytes)
+        while low > 0 and _fits(model, low := max(0, high - step)):
+            high, step = low, step * 2
+    else:
+        while high < most_bytes and not _fits(model, high := min(most_bytes, low + step)):
+            low, step = high, step * 2
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _fits(model, middle) else (middle, high)

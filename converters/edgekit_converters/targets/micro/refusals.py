@@ -15,6 +15,8 @@ __all__ = ["EDGETPU_OPERATOR", "ETHOS_U_OPERATOR", "failed_node", "reason_of", "
 EDGETPU_OPERATOR, ETHOS_U_OPERATOR = "edgetpu-custom-op", "ethos-u"
 FLEX = "Flex"
 INT8 = "convert it to whole int8: edgekit convert MODEL --data DATA --target micro"
+# PreprocessSoftmaxScaling (tensorflow/lite/kernels/internal/quantization_util.cc) asks for scale * beta * 2**26 above 1.
+LEAST_SOFTMAX_SCALE = 2.0**-26
 _NODE = re.compile(r"Node (\S+) \(number (\d+)\) failed to (?:prepare|invoke)")
 # Where in TFLM's sources a line comes from says nothing to a user; the file's name does.
 _PATH = re.compile(r"^(?:\w+/)+(?=\w+\.(?:cc|h)\b)")
@@ -65,6 +67,11 @@ def remedy_of(op: OpCard, operands: Sequence[TensorCard]) -> str:
     if op.type not in BUILTINS:
         instead = _INSTEAD.get(op.type, "replace the layer it came from")
         return f"{instead}; or write a kernel and register it with MicroMutableOpResolver::AddCustom"
+    if op.type == "SOFTMAX" and operands and 0 < max(operands[0].scales, default=1.0) <= LEAST_SOFTMAX_SCALE:
+        return (
+            f"its scores are all alike (scale {operands[0].scales[0]:.3g}; TFLM aborts at {LEAST_SOFTMAX_SCALE:.3g} and below): "
+            "train the model, or leave the softmax out, the largest score is the same"
+        )
     dtypes = {tensor.dtype for tensor in operands}
     computed = {tensor.dtype for tensor in operands if not tensor.constant}
     if dtypes & {"int4", "int2", "uint4"}:
