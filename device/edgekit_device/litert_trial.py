@@ -57,13 +57,13 @@ LIBRARIES = {"gpu": r"GPU accelerator\(([^/()]+)\) registered", "npu": r"Loading
 # The first that the log has is the reason; LiteRT's exceptions name a line of its source instead. Plugins for NPUs are loaded,
 # and complained of, whatever is asked for.
 REASONS = {
-    "gpu": (r"Failed to initialize \w+ environment: (.+)", r"GPU accelerator could not be loaded and registered: (.+)"),
+    "gpu": (r"Failed to initialize \w+ environment: (.+)", r"(GPU accelerator could not be loaded and registered.*)"),
     "npu": (
         r"(Cannot load library .+)",
         r"Exception in compilation: (.+)",
         r"Could not load shared library (.+)",
         r"Failed to apply compiler plugins: (.+)",
-        r"NPU accelerator could not be loaded and registered: (.+)",
+        r"(NPU accelerator could not be loaded and registered.*)",
     ),
     "cpu": (r"^ERROR: (?:\[[^]]*\] )?(.+)",),
 }
@@ -128,7 +128,8 @@ def _credited(request: DelegateRequest, working: list[str], outcome: _Outcome, *
     names = list(working)
     options: tuple[tuple[str, str], ...] = ()
     if "gpu" in working:
-        adapters = outcome.told.get("adapters") or []
+        through_vulkan = re.search(r"(WebGPU|Vulkan)-based API", outcome.log)
+        adapters = outcome.told["adapters"] if through_vulkan else []
         hardware = [adapter for adapter in adapters if not adapter[1]]
         if adapters and not hardware:
             names[names.index("gpu")] = "gpu-software"

@@ -82,7 +82,11 @@ def device_options(verb: Verb) -> Verb:
         click.option("--device", default="local", show_default=True, help="The device to measure on."),
         runtime_options,
         click.option(
-            "--delegate", default="auto", show_default=True, metavar="D", help="auto, none, xnnpack, edgetpu:usb:0, …"
+            "--delegate",
+            default="auto",
+            show_default=True,
+            metavar="D",
+            help="auto, none, xnnpack, edgetpu:usb:0, litert:gpu, …",
         ),
         click.option(
             "--runs", type=int, metavar="N", help="Exactly so many timed inferences. [default: see --precision]"

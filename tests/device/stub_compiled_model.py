@@ -14,8 +14,19 @@ from pathlib import Path
 __all__ = ["BEHAVIOURS", "write_stub"]
 
 BEHAVIOURS = (
-    "works", "part", "part-unused", "wrong", "unfinite", "silent", "crash", "hang", "refuse", "absent", "order"
-)  # fmt: skip
+    "works",
+    "opencl",
+    "part",
+    "part-unused",
+    "wrong",
+    "unfinite",
+    "silent",
+    "crash",
+    "hang",
+    "refuse",
+    "absent",
+    "order",
+)
 
 PROGRAM = """
 import enum, json, os, signal, sys, time, types
@@ -26,6 +37,8 @@ GPU = [
     "INFO: [gpu_registry.cc:138] Dynamically loaded GPU accelerator(libLiteRtWebGpuAccelerator.so) registered.",
     "I0000 00:00:1795521724.716944   25254 delegate_kernel.cc:984] Initializing WebGPU-based API from graph.",
 ]
+OPENCL = ["INFO: Initialized OpenCL-based API."]
+MISSING = ["WARNING: [gpu_registry.cc:160] GPU accelerator could not be loaded and registered."]
 NPU = [
     "INFO: [compiled_model.cc:1397] 1 compiler plugins were applied successfully: IntelOpenVINO compiler plugin (ver 0.1.0)",
     "INFO: [litert_dispatch.cc:186] Loading shared library: /site-packages/vendors/libLiteRtDispatch_IntelOpenvino.so",
@@ -84,11 +97,13 @@ class CompiledModel:
             log(REFUSED)
             raise RuntimeError("ERROR: [./litert/cc/litert_compiled_model.h:1961]\\n\\u2514 ERROR: [compiled_model.cc:1036]")
         if BEHAVE in ("part", "part-unused") and not asked & HardwareAccelerator.CPU:
-            log(NPU if BEHAVE == "part" and asked == HardwareAccelerator.NPU else [])
+            log(MISSING if BEHAVE == "part-unused" else NPU if asked == HardwareAccelerator.NPU else [])
             raise RuntimeError(PARTLY)
         if BEHAVE == "hang":
             time.sleep(600)
-        if BEHAVE not in ("silent", "part-unused"):
+        if BEHAVE in ("opencl", "part-unused"):
+            log(OPENCL if BEHAVE == "opencl" else MISSING)
+        elif BEHAVE != "silent":
             log(GPU if asked & HardwareAccelerator.GPU else NPU if asked & HardwareAccelerator.NPU else [])
         self = cls()
         self.inner = sys.modules["ai_edge_litert.interpreter"].Interpreter(model_content=content)

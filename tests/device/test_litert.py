@@ -230,7 +230,14 @@ GPU, SOFTWARE = ["A GPU", False], ["llvmpipe", True]
         ("works", "litert:gpu", [SOFTWARE], "litert-gpu-software", "adapter=llvmpipe"),
         ("works", "litert:gpu+cpu", [GPU], "litert-gpu", "adapter=A GPU"),
         ("part", "litert:gpu+cpu", [GPU], "litert-gpu+cpu", "adapter=A GPU"),
-        ("part-unused", "litert:gpu+cpu", [GPU], "litert-cpu", "gpu=took nothing, LiteRT gives no reason"),
+        ("opencl", "litert:gpu", [SOFTWARE], "litert-gpu", ""),
+        (
+            "part-unused",
+            "litert:gpu+cpu",
+            [GPU],
+            "litert-cpu",
+            "gpu=took nothing, GPU accelerator could not be loaded and registered.",
+        ),
         ("works", "litert:npu", [], "litert-npu", ""),
         ("part", "litert:npu+cpu", [], "litert-npu+cpu", ""),
         ("silent", "litert:npu+cpu", [], "litert-cpu", "npu=took nothing, LiteRT gives no reason"),
@@ -245,7 +252,7 @@ def test_what_really_took_over_is_reported(
 
     assert (facts["delegate"], facts["delegate_options"]) == (taken, options)
     library = {"gpu": "libLiteRtWebGpuAccelerator.so", "npu": "libLiteRtDispatch_IntelOpenvino.so", "cpu": ""}
-    assert facts["delegate_library"] == library[taken[7:10]]
+    assert facts["delegate_library"] == ("" if behaviour == "opencl" else library[taken[7:10]])
 
 
 @pytest.mark.parametrize(
