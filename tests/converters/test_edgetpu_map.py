@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from edgekit_converters.targets.edgetpu.op_table import SUPPORTED
 from edgekit_converters.targets.edgetpu_map import predict
 from edgekit_converters.targets.operators import OperatorGraph, read_operators
 from edgekit_converters.targets.records import PREDICTED, TargetReport
 from edgekit_converters.targets.target import find_target
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.converters.edgetpu_models import chain, constant, graph_of, options, value, weights
-from tests.tflite_builder import Graph, Op, build
+from tests.tflite_builder import Graph, Op, Tensor, build
 
 CORAL = find_target("coral")
 LATER = "More than one subgraph is not supported"
@@ -220,6 +223,53 @@ def test_a_model_without_operators_maps_nothing() -> None:
     assert (report.fully_on_target, report.ops, report.first_off_target) == (False, (), None)
 
 
+OTHERS = (
+    "ARG_MAX",
+    "CAST",
+    "DEQUANTIZE",
+    "ELU",
+    "GELU",
+    "LEAKY_RELU",
+    "SHAPE",
+    "TILE",
+    "TOPK_V2",
+    "UNPACK",
+    "WHERE",
+    "WHILE",
+)
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 85, 1600]), max_size=5)
+DTYPES = st.sampled_from(["int8", "uint8", "int16", "int32", "float32", "bool"])
+
+
+@st.composite
+def any_graphs(draw: st.DrawFn) -> bytes:
+    """Readable models that make no sense: any operator on any tensors, too few or too many of them, constants anywhere."""
+    tensors = []
+    for i in range(draw(st.integers(1, 8))):
+        shape, dtype = draw(SHAPES), draw(DTYPES)
+        stored = draw(st.booleans()) and shape and max(shape) < 4 and dtype != "bool"
+        tensors.append(weights(f"t{i}", shape, dtype) if stored else value(f"t{i}", shape, dtype))
+    places = st.lists(st.integers(-1, len(tensors) - 1), max_size=5).map(tuple)
+    kinds = st.sampled_from((*SUPPORTED, *OTHERS))
+    ops = [
+        Op(draw(kinds), draw(places), draw(places), version=draw(st.integers(1, 7)))
+        for _ in range(draw(st.integers(0, 6)))
+    ]
+    return build(Graph(tensors, ops, (0,), (len(tensors) - 1,)))
+
+
+@settings(max_examples=150)
+@given(any_graphs(), st.booleans(), st.booleans())
+def test_no_readable_model_brings_it_down(tflite: bytes, several: bool, assumed: bool) -> None:
+    """Whatever a file holds, each operator is placed, with a reason where it is off the chip, and the counts add up."""
+    graph = read_operators(tflite)
+    report = predict(graph, CORAL, multiple_subgraphs=several, assume_int8=assumed)
+    assert [op.index for op in report.ops] == [operator.index for operator in graph.operators]
+    assert all((op.placement == "edgetpu") == (op.reason == "") for op in report.ops)
+    assert (report.on_target, report.on_cpu) == (_placements(report).count("edgetpu"), _placements(report).count("cpu"))
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
 def test_the_head_of_a_yolo_breaks_where_its_log_says() -> None:
     """At 640 pixels YOLOv5's largest scale is lost at its first reshape and the middle one at its second."""
     tensors, ops = [], []
@@ -237,3 +287,66 @@ def test_the_head_of_a_yolo_breaks_where_its_log_says() -> None:
     ops.append(Op("CONCATENATION", (4, 9, 14), (15,), options("Concatenation", axis=1)))
     report = predict(read_operators(build(Graph(tensors, ops, (0, 5, 10), (15,)))), CORAL)
     assert _placements(report) == ["cpu", "cpu", "edgetpu", "cpu", "edgetpu", "edgetpu", "cpu"]
+
+
+def _yolov8_head(pixels: int, classes: int = 80) -> bytes:
+    """The head of YOLOv8 as onnx2tf writes it: what comes from the three scales made into boxes and scores."""
+    tensors: list[Tensor] = []
+    ops: list[Op] = []
+
+    def add(
+        kind: str, inputs: Sequence[int], shape: Sequence[int], *sizes: Sequence[int], settings: object = None
+    ) -> int:
+        stored = [len(tensors) + i for i in range(len(sizes))]
+        tensors.extend(constant(f"c{at}", numbers) for at, numbers in zip(stored, sizes, strict=True))
+        tensors.append(value(f"t{len(tensors)}", shape))
+        ops.append(Op(kind, (*inputs, *stored), (len(tensors) - 1,), settings))
+        return len(tensors) - 1
+
+    channels, rows = 64 + classes, []
+    for side in (pixels // 8, pixels // 16, pixels // 32):
+        tensors.append(value(f"scale_{side}", (1, side, side, channels)))
+        turned = add("TRANSPOSE", [len(tensors) - 1], (1, channels, side, side), [0, 3, 1, 2])
+        rows.append(add("RESHAPE", [turned], (1, channels, side * side), [1, channels, side * side]))
+    count = sum(tensors[at].shape[2] for at in rows)
+    joined = add("CONCATENATION", rows, (1, channels, count), settings=options("Concatenation", axis=2))
+    boxes, scores = (add("STRIDED_SLICE", [joined], (1, n, count), *[[0] * 3] * 2, [1] * 3) for n in (64, classes))
+    split = add("RESHAPE", [boxes], (1, 4, 16, count), [1, 4, 16, count])
+    spread = add("SOFTMAX", [add("TRANSPOSE", [split], (1, 4, count, 16), [0, 1, 3, 2])], (1, 4, count, 16))
+    tensors.append(weights("kernel", (1, 1, 1, 16)))
+    meant = add(
+        "CONV_2D", [spread, len(tensors) - 1, -1], (1, 4, count, 1), settings=options("Conv2D", strideH=1, strideW=1)
+    )
+    sides = add("RESHAPE", [meant], (1, 4, count), [1, 4, count])
+    near, far = (add("STRIDED_SLICE", [sides], (1, 2, count), *[[0] * 3] * 2, [1] * 3) for _ in range(2))
+    centre = add("ADD", [near, far], (1, 2, count), settings=options("Add"))
+    both = (1, 4 + classes, count)
+    certain = add("LOGISTIC", [scores], (1, classes, count))
+    found = add("CONCATENATION", [centre, near, certain], both, settings=options("Concatenation", axis=1))
+    last = add("QUANTIZE", [found], both)
+    made = {at for op in ops for at in op.outputs}
+    ends = [i for i, tensor in enumerate(tensors) if tensor.values is None and i not in made]
+    return build(Graph(tensors, ops, tuple(ends), (last,)))
+
+
+M, L, S = "", "Operation is otherwise supported, but not mapped due to some unspecified limitation", LATER
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (640, {"TRANSPOSE": [L, L, L, M], "RESHAPE": [L, L, L, S, M], "CONCATENATION": [L, L], "LOGISTIC": [L], "QUANTIZE": [L],
+               "STRIDED_SLICE": [L, L, S, S], "SOFTMAX": [S], "CONV_2D": [S], "ADD": [S]}),
+        (320, {"TRANSPOSE": [L, L, M, M], "RESHAPE": [L, S, S, M, M], "CONCATENATION": [L, S], "LOGISTIC": [S], "QUANTIZE": [S],
+               "STRIDED_SLICE": [L, L, S, S], "SOFTMAX": [S], "CONV_2D": [S], "ADD": [S]}),
+    ],
+)  # fmt: skip
+def test_the_head_of_yolov8_has_the_reasons_its_log_has(pixels: int, said: dict[str, list[str]]) -> None:
+    """At 640 and at 320 pixels, row by row of two operation logs of compiler 16, as far as they are about the head."""
+    report = predict(read_operators(_yolov8_head(pixels)), CORAL)
+    found: dict[str, list[str]] = {}
+    for op in report.ops:
+        found.setdefault(op.type, []).append(op.reason)
+    assert {kind: sorted(reasons) for kind, reasons in found.items()} == {
+        kind: sorted(reasons) for kind, reasons in said.items()
+    }

@@ -131,7 +131,7 @@ def _placements(
                 type=operator.type,
                 placement=EDGETPU if mapped[at] else "cpu",
                 reason=reason,
-                remedy=remedy_for(cause, operator, graph) if cause else "",
+                remedy=_remedied(cause, operator, graph),
                 layer=(layers[at] or "") if at < len(layers) else "",
                 version=operator.version,
             )
@@ -149,7 +149,15 @@ def _first_off_target(placing: Placing, refusal: Refusal | None) -> int | None:
 def _remedy(graph: OperatorGraph, refusal: Refusal | None) -> str:
     if refusal is None or refusal.operator is None:
         return ""
-    return remedy_for(refusal.cause, refusal.operator, graph)
+    return _remedied(refusal.cause, refusal.operator, graph)
+
+
+def _remedied(cause: str, operator: Operator, graph: OperatorGraph) -> str:
+    """The remedy for ``cause``; none for an operator of a file that lacks operands it would speak of."""
+    try:
+        return remedy_for(cause, operator, graph) if cause else ""
+    except IndexError:
+        return ""
 
 
 def _with_figures(report: TargetReport, on_target: Sequence[Operator], target: Target) -> TargetReport:

@@ -64,7 +64,7 @@ def activations(operator: Operator) -> tuple[TensorCard, ...]:
     Of a recurrent layer only what goes in and comes out: its state may have 16 bits.
     """
     if operator.type in _RECURRENT:
-        return tuple(tensor for tensor in (operator.inputs[0], *operator.outputs) if tensor is not None)
+        return tuple(tensor for tensor in (*operator.inputs[:1], *operator.outputs) if tensor is not None)
     made = tuple(tensor for tensor in operator.outputs if tensor is not None)
     return (*(operator.constant_inputs if operator.type in _ELEMENTWISE else ()), *operator.computed_inputs, *made)
 

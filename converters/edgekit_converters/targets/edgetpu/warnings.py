@@ -86,13 +86,11 @@ def _unknown_shape(graph: OperatorGraph) -> str:
 
 def _recurrent(graph: OperatorGraph) -> str:
     lstms = [operator for operator in graph.operators if operator.type == "UNIDIRECTIONAL_SEQUENCE_LSTM"]
-    wide = [operator for operator in lstms if operator.inputs[0] and operator.inputs[0].shape[-1] > MOST_LSTM_INPUTS]
-    if not wide:
+    given = [tensor for operator in lstms for tensor in operator.inputs[:1] if tensor is not None]
+    features = max((tensor.shape[-1] for tensor in given if tensor.shape), default=0)
+    if features <= MOST_LSTM_INPUTS:
         return ""
-    features = wide[0].inputs[0].shape[-1] if wide[0].inputs[0] else 0
-    return (
-        f"an LSTM of {features} features a step: the compiler was seen to fail without a word above {MOST_LSTM_INPUTS}"
-    )
+    return f"an LSTM of {features} features a step: the compiler fails without a word above about {MOST_LSTM_INPUTS}"
 
 
 def _subgraphs(graph: OperatorGraph) -> str:
