@@ -368,6 +368,18 @@ def test_tool_that_closes_its_output_is_waited_for(tmp_path):
     assert (outcome.returncode, outcome.text) == (7, "said\n")
 
 
+def test_compiler_is_given_nothing_outside_its_folder(tmp_path):
+    """So that a script may run it in a container: its folder is the working one, and every path is in it."""
+    program = tmp_path / "edgetpu_compiler"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/said\nls > {tmp_path}/there\nexit 1\n')
+    program.chmod(0o755)
+    with pytest.raises(TargetError):
+        compile_edgetpu({"../a": chain("ADD"), "b": chain("RELU")}, CORAL, compiler=Compiler(program, V16))
+    expected = "--out_dir out --show_operations --timeout_sec 180 a.tflite b.tflite"
+    assert (tmp_path / "said").read_text().split() == expected.split()
+    assert (tmp_path / "there").read_text().split() == ["a.tflite", "b.tflite", "out"]
+
+
 def test_models_compiled_together_come_back_in_order(tmp_path):
     """One record each, of its own file, in the order that gives the first the first claim on the memory."""
     models = {"wide": chain(*TYPES), "small": chain("CONV_2D")}

@@ -177,6 +177,17 @@ def test_kinds_of_failures_are_named_once():
     assert len({text.kind for text in FAILURES}) == len(FAILURES)
 
 
+def test_the_page_names_every_failure_and_status(root):
+    """docs/edgetpu-compile.md has a row for each kind of failure and each status, in the compiler's words."""
+    page = (root / "docs" / "edgetpu-compile.md").read_text(encoding="utf-8")
+    assert [text.kind for text in FAILURES if f"| `{text.kind}` |" not in page] == []
+    assert [status.text for status in STATUSES if f"| `{status.text}` |" not in page] == []
+    rows = [line.split(" | ")[1] for line in page.splitlines() if line.startswith("| `") and line.count(" | ") == 3]
+    said = [text for cell in rows for text in cell.split("`")[1::2]]
+    found = {failure.kind for text in said if (failure := recognise_failure([text]))}
+    assert found == {text.kind for text in FAILURES} - {"timeout"}
+
+
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.name)
 def test_every_status_is_known_in_any_spacing(status):
     """Statuses are found in the compiler's words; only one of them is the Edge TPU."""
