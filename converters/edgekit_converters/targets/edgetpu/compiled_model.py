@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ __all__ = ["has_package", "is_compiled", "read_compiled", "read_packages"]
 
 _LEFT = "the compiler left it on the processor"
 _WHY = "edgekit inspect ORIGINAL.tflite --target coral says why"
-_ACCESS_ERRORS = (ValueError, TypeError, IndexError, OverflowError, AttributeError)
+_ACCESS_ERRORS = (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError)
 
 
 def is_compiled(data: bytes) -> bool:

@@ -1,8 +1,8 @@
 """The Edge TPU's cycles for an operator: 16 tiles in 4 x 4 share an image, each multiplies 4 inputs with 16 outputs at a time.
 
-Compilers up to 14 left their own count in what they compiled. Over chains of equal convolutions this formula gives it to within 16
-cycles; over other networks the compiler's count is 0.99 to 1.39 times this one (docs/edgetpu-compiled.md). It counted no fully
-connected layer; the cycles of one here are its multiplications over 1,024.
+Compilers up to 14 left their own count in what they compiled. Over chains of equal convolutions this formula gives it to within
+16 cycles; over other networks the compiler's count is 0.99 to 1.39 times this one (docs/edgetpu-compiled.md). It counted no
+fully connected layer; the cycles of one here are its multiplications over 1,024.
 """
 
 from __future__ import annotations
