@@ -334,7 +334,8 @@ def test_a_report_of_a_file_that_was_converted_anew_is_a_caveat(store: RunStore)
 
     assert [line.variant for line in found.across] == ["float32"]
     assert (
-        "what coral made of another int8 is left out: edgekit compile RUN --target coral looks again" in found.caveats
+        "what coral made of another int8 is left out: edgekit compile RUN --target coral, or convert with --target, looks again"
+        in found.caveats
     )
 
 

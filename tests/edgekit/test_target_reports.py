@@ -152,6 +152,15 @@ def test_a_target_names_a_folder_of_the_run(store: RunStore, name: str) -> None:
         store.save_target_report("int8", replace(WHOLE, name=name))
 
 
+def test_a_folder_that_cannot_be_made_is_one_message(store: RunStore) -> None:
+    """A file lies where the targets belong."""
+    (store.folder / "targets").write_text("mine")
+
+    with pytest.raises(StoreError, match=r"cannot make .*targets/coral"):
+        store.save_target_report("int8", WHOLE)
+    assert store.target_reports() == []
+
+
 def test_the_compiled_model_is_the_first_of_the_files(store: RunStore) -> None:
     """A log or a header beside it is not it; where nothing was compiled there is none."""
     folder = store.target_folder("coral") / "int8"
