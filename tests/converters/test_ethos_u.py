@@ -159,7 +159,9 @@ def test_placement_is_of_the_operators_of_the_file(compiled: CompiledFiles) -> N
         (2, "DEQUANTIZE", "cpu"),
     ]
     assert (report.on_target, report.on_cpu, report.subgraphs, report.first_off_target) == (1, 2, 1, 0)
-    assert report.ops[0].reason.startswith("Operation has tensor with unsupported DataType Float32 (input_end)")
+    assert report.ops[0].reason.startswith(
+        "Operation has tensor with unsupported DataType Float32 (Feature-map dataTypes"
+    )
     assert report.ops[2].reason == "Unsupported opType"
     assert all("--input-type int8 --output-type int8" in report.ops[i].remedy for i in (0, 2))
     assert "2 of 3 operators stay on the CPU" in " ".join(report.warnings)

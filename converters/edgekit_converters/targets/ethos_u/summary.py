@@ -36,6 +36,7 @@ _RENAMED = {
 _TABLE = re.compile(r'<table name="(\w+)">')
 _COUNTS = re.compile(r"^(CPU|NPU) operators = (\d+) ", re.M)
 _REASON = re.compile(r"^Warning \(supported operators\) operator: (\w+), ofm: '(.*)'\nReason: ((?:.+\n)+)", re.M)
+_TYPED = re.compile(r"(unsupported DataType \w+) \(.*")
 _FREE_AXIS = re.compile(r"^Tensor '.*' has a dynamic signature in axis 0", re.M)
 _WARNING = re.compile(r"^Warning: (.+)$", re.M)
 _DEFAULTS = ("No configuration file", "No system configuration", "No memory mode")
@@ -230,9 +231,10 @@ def read_said(log: str) -> Said:
 
 
 def _reason(text: str) -> str:
-    """The reason, then the rule it broke, on one line; names of tensors can be long, and leave the rule its room."""
+    """The reason, then the rule it broke, on one line. The tensor that has a wrong type is left out: operators with the same
+    reason then have the same words."""
     reason, _, rule = text.partition("\n")
-    reason, rule = short(reason), short(rule)
+    reason, rule = _TYPED.sub(r"\1", short(reason)), short(rule)
     if len(reason) > REASON_CAP:
         reason = f"{reason[: REASON_CAP - 1]}…"
     return f"{reason} ({rule})" if rule else reason
