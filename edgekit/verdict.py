@@ -151,7 +151,8 @@ def left_out(damaged: Sequence[str], stale: Sequence[tuple[str, str]]) -> Iterab
         yield f"left out, as their files are not the ones that were written: {', '.join(damaged)}. Convert them again"
     for target in dict.fromkeys(target for _, target in stale):
         names = ", ".join(name for name, where in stale if where == target)
-        yield f"what {target} made of another {names} is left out: edgekit compile RUN --target {target}, or convert with --target, looks again"
+        again = f"edgekit compile RUN --target {target}, or convert with --target, looks again"
+        yield f"what {target} made of another {names} is left out: {again}"
 
 
 def outdated(candidates: Sequence[Candidate], compared: Sequence[Candidate]) -> Iterable[str]:
