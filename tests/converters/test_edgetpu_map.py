@@ -154,6 +154,16 @@ def test_an_lstm_too_wide_for_the_compiler_is_warned_of() -> None:
         assert sum("LSTM" in warning for warning in predict(graph, CORAL).warnings) == warned
 
 
+def test_rows_of_a_dense_layer_are_said_to_be_uncertain() -> None:
+    """The document asks for one row, compiler 16 maps more: it maps, with a word about it; one row of units needs none."""
+    for rows, warned in ((1, 0), (3, 1)):
+        kernel, given, made = weights("kernel", (4, 8)), value("in", (rows, 8)), value("out", (rows, 4))
+        report = predict(
+            graph_of("FULLY_CONNECTED", [given, kernel], [made], options("FullyConnected"), version=4), CORAL
+        )
+        assert (report.on_target, sum("several rows (3x4)" in warning for warning in report.warnings)) == (1, warned)
+
+
 def test_more_subgraphs_are_named() -> None:
     """Branches and loops run on the processor."""
     plain = Graph([value("in", (1, 8)), value("out", (1, 8))], [Op("RELU", (0,), (1,))], (0,), (1,))

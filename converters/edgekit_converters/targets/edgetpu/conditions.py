@@ -32,7 +32,6 @@ __all__ = [
     "has_mixed_dilation",
     "has_other_dtype",
     "has_rank",
-    "has_rows_of_output",
     "has_stride",
     "has_unknown_format",
     "is_activated",
@@ -120,18 +119,14 @@ def has_groups(operator: Operator, limits: Limits) -> bool:
 
 
 def has_mixed_dilation(operator: Operator, limits: Limits) -> bool:
-    """Dilated by one factor down and another across."""
-    return bool(_option(operator, "DilationHFactor", 1) != _option(operator, "DilationWFactor", 1))
+    """Dilated by one factor down and another across, by a kernel that extends both ways: along one pixel nothing is dilated."""
+    differ = _option(operator, "DilationHFactor", 1) != _option(operator, "DilationWFactor", 1)
+    return differ and all(size > 1 for size in _shape(operator.inputs, 1)[1:3])
 
 
 def has_unknown_format(operator: Operator, limits: Limits) -> bool:
     """Weights that are shuffled in the file."""
     return _option(operator, "WeightsFormat", 0) != 0
-
-
-def has_rows_of_output(operator: Operator, limits: Limits) -> bool:
-    """An output with more than one dimension larger than 1."""
-    return sum(size > 1 for size in _shape(operator.outputs, 0)) > 1
 
 
 def is_activated(operator: Operator, limits: Limits) -> bool:

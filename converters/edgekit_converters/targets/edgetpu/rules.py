@@ -27,7 +27,6 @@ from .conditions import (
     has_mixed_dilation,
     has_other_dtype,
     has_rank,
-    has_rows_of_output,
     has_stride,
     has_unknown_format,
     is_activated,
@@ -173,11 +172,11 @@ RULES: Sequence[Rule] = (
     Rule(
         "dilation",
         ("CONV_2D", "DEPTHWISE_CONV_2D"),
-        "dilated both ways alike",
+        "dilated both ways alike, where its kernel extends both ways",
         has_mixed_dilation,
         _SAID["limitation"],
         _DOCUMENT,
-        ("CONV_2D dilated by 2 and 1",),
+        ("CONV_2D 3x3 dilated by 2 and 1", "CONV_2D 1x3 (a Conv1D) dilated by 1 and 2 maps"),
     ),
     Rule(
         "weights-format",
@@ -186,15 +185,6 @@ RULES: Sequence[Rule] = (
         has_unknown_format,
         _SAID["limitation"],
         _DOCUMENT,
-    ),
-    Rule(
-        "rank",
-        ("FULLY_CONNECTED",),
-        "one row of output",
-        has_rows_of_output,
-        _SAID["rank-2d-output"],
-        f"{_DOCUMENT}; {_ISSUE.format(27)}",
-        ("FULLY_CONNECTED 16x16 to 16x16",),
     ),
     Rule(
         "activation",

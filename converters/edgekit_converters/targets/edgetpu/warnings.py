@@ -12,14 +12,8 @@ MOST_LSTM_INPUTS = 900  # google-coral/edgetpu#598
 
 def find_warnings(graph: OperatorGraph, *, mapped: bool, refused: bool) -> tuple[str, ...]:
     """Sentences about ``graph``; ``mapped`` says whether any of it runs on the Edge TPU, ``refused`` whether all is refused."""
-    found = [
-        _precision(graph),
-        _ends(graph),
-        _batch(graph),
-        _unknown_shape(graph),
-        _recurrent(graph),
-        _subgraphs(graph),
-    ]
+    checks = (_precision, _ends, _batch, _unknown_shape, _recurrent, _rows, _subgraphs)
+    found = [check(graph) for check in checks]
     if not mapped and not refused and graph.operators:
         found.append(
             "nothing maps: the compiler says that it succeeded, and the whole model runs on the processor all the same"
@@ -91,6 +85,16 @@ def _recurrent(graph: OperatorGraph) -> str:
     if features <= MOST_LSTM_INPUTS:
         return ""
     return f"an LSTM of {features} features a step: the compiler fails without a word above about {MOST_LSTM_INPUTS}"
+
+
+def _rows(graph: OperatorGraph) -> str:
+    """Fully connected layers of several rows: documented as unsupported, but logs of compiler 16 have some that map."""
+    for operator in graph.operators:
+        made = next(iter(operator.outputs), None) if operator.type == "FULLY_CONNECTED" else None
+        if made is not None and made.dtype in EIGHT_BITS and sum(size > 1 for size in made.shape) > 1:
+            sizes = "x".join(map(str, made.shape))
+            return f"operator {operator.index} is fully connected with several rows ({sizes}), which older compilers refuse"
+    return ""
 
 
 def _subgraphs(graph: OperatorGraph) -> str:
