@@ -52,7 +52,10 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 def milliseconds(value: float | None) -> str:
     """A duration in milliseconds to three significant digits; below 0.1 ms in microseconds, from 10 s on in seconds."""
-    return MISSING if value is None or not math.isfinite(value) else _duration(value)
+    if value is None or not math.isfinite(value):
+        return MISSING
+    times, unit = _in_unit(value)
+    return f"{_significant(value * times)} {unit}"
 
 
 def milliseconds_between(low: float | None, high: float | None) -> str:
@@ -63,12 +66,11 @@ def milliseconds_between(low: float | None, high: float | None) -> str:
 
 
 def milliseconds_within(value: float, low: float, high: float) -> str:
-    """A duration that is known by its bounds, to two significant digits: ``2.9 ms (1.8 to 6.0)``."""
-    texts = [_duration(time, 2) for time in (value, low, high)]
-    unit = texts[0].partition(" ")[2]
-    alike = all(text.endswith(f" {unit}") for text in texts)
-    low_text, high_text = (text.removesuffix(f" {unit}") if alike else text for text in texts[1:])
-    return f"{texts[0]} ({low_text} to {high_text})"
+    """A duration that is known by its bounds, to two significant digits in its own unit: ``2.9 ms (1.8 to 6.0)``."""
+    times, unit = _in_unit(value)
+    return (
+        f"{_significant(value * times, 2)} {unit} ({_significant(low * times, 2)} to {_significant(high * times, 2)})"
+    )
 
 
 def size(value: float | None) -> str:
@@ -231,12 +233,11 @@ def _significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
 
 
-def _duration(value: float, digits: int = 3) -> str:
-    if abs(value) >= 10_000:
-        return f"{_significant(value / 1000, digits)} s"
-    if value and abs(value) < 0.1:
-        return f"{_significant(value * 1000, digits)} µs"
-    return f"{_significant(value, digits)} ms"
+def _in_unit(duration_ms: float) -> tuple[float, str]:
+    """What milliseconds are multiplied by to be read easily, and the unit that gives."""
+    if abs(duration_ms) >= 10_000:
+        return 0.001, "s"
+    return (1000.0, "µs") if duration_ms and abs(duration_ms) < 0.1 else (1.0, "ms")
 
 
 def _honest_decimals(value: float, edges: tuple[int, ...]) -> int:
