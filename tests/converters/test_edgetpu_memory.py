@@ -105,6 +105,15 @@ def test_what_nobody_saw_is_not_predicted() -> None:
     assert predict_memory([plain("UNIDIRECTIONAL_SEQUENCE_LSTM", [], tensor((1, 20)))]) == Memory()
 
 
+def test_large_layer_on_a_flattened_image_is_not_predicted() -> None:
+    """The compiler may store such a layer in every tile, 16 times: no figure, where LeNet's 5 x 5 x 16 has one."""
+    for side, channels, known in ((5, 16, True), (8, 64, False)):
+        image, flat = tensor((1, side, side, channels)), tensor((1, side * side * channels))
+        head = layer("FULLY_CONNECTED", flat, (10, side * side * channels), (1, 10))
+        memory = predict_memory([plain("RESHAPE", [image], flat), head])
+        assert memory == (Memory(16 * (400 + 4), 0, 16 * (400 + 4)) if known else Memory())
+
+
 def test_large_model_streams_what_does_not_fit() -> None:
     """25 MB of parameters: about 7.4 MiB stay, the rest is sent; both add up to all."""
     layers = [dense(2048, 2048) for _ in range(6)]

@@ -87,11 +87,10 @@ def _low(ms: float, rates: Rates, cycles: int, moved_bytes: int) -> float:
 
 def _basis(operators: int, links: Sequence[Rates]) -> str:
     names = " and ".join(rates.name for rates in links)
-    slow = " and for hosts as slow as a Raspberry Pi 4" if any(rates is RATES["usb"] for rates in links) else ""
+    slow = ", on hosts down to a Raspberry Pi 4" if any(rates is RATES["usb"] for rates in links) else ""
     return (
-        f"an estimate, not measured: of the {operators} operators on the Edge TPU alone, from their cycles, bytes and layers, "
-        f"fitted to what Google published for {names} (coral.ai/docs/edgetpu/benchmarks); the bounds are those of models left "
-        f"out of the fit{slow}"
+        f"an estimate, not measured: the {operators} operators on the Edge TPU alone, by Google's published figures for {names} "
+        f"(coral.ai/docs/edgetpu/benchmarks); bounds from models left out of the fit{slow}"
     )
 
 

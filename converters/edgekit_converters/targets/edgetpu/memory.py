@@ -40,6 +40,9 @@ LEAST_EXECUTABLE_BYTES, MOST_EXECUTABLE_BYTES = 2**20 // 10, 11 * 2**20 // 10
 MOST_UNKNOWN_SHARE = 0.25
 # Fully connected layers of 4,096 inputs were seen cached, of 16,384 streamed; between the two nobody looked.
 MOST_CACHED_INPUTS, LEAST_STREAMED_INPUTS = 4096, 16384
+# A layer on a flattened image of up to 784 values was seen packed like any other, one on 1,152 at 16 times its weights: every
+# tile its own copy. Between, and above as long as the chip could hold it, nobody knows.
+MOST_FLATTENED_INPUTS = 784
 ALIGNMENT = 64
 _KNOWN = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "SOFTMAX"})
 _UNKNOWN = frozenset({"UNIDIRECTIONAL_SEQUENCE_LSTM", "TRANSPOSE_CONV"})
@@ -61,13 +64,14 @@ def predict_memory(operators: Sequence[Operator], target_memory_bytes: int = PAR
     """Predict the parameters' bytes on a chip with ``target_memory_bytes`` for executable and parameters together.
 
     ``operators`` are those that map, of one model compiled alone by compiler 16. What does not fit is streamed. Everything is
-    None where an operator's packing is not known (LSTM, transposed convolution); cached and streamed bytes also where a layer or
-    the sum lies between what was seen cached and what was seen streamed.
+    None where an operator's packing is not known (LSTM, transposed convolution, a large layer on a flattened image); cached and
+    streamed bytes also where a layer or the sum lies between what was seen cached and what was seen streamed.
     """
-    if any(op.type in _UNKNOWN for op in operators):
-        return Memory()
-    sizes = _sizes(operators)
+    made_by = {tensor.index: op for op in operators for tensor in op.outputs if tensor is not None}
+    sizes = [packed_bytes(op, made_by) for op in operators]
     total = sum(sizes)
+    if any(_is_unknown(op, size, made_by, target_memory_bytes) for op, size in zip(operators, sizes, strict=True)):
+        return Memory()
     streamed = 0
     for op, size in zip(operators, sizes, strict=True):
         always = _always_streamed(op)
@@ -98,9 +102,15 @@ def _always_streamed(op: Operator) -> bool | None:
     return op.type not in _KNOWN and any(_pixels(tensor) > 1 for tensor in _constants(op))
 
 
-def _sizes(operators: Sequence[Operator]) -> list[int]:
-    made_by = {tensor.index: op for op in operators for tensor in op.outputs if tensor is not None}
-    return [packed_bytes(op, made_by) for op in operators]
+def _is_unknown(op: Operator, size: int, made_by: Mapping[int, Operator], memory_bytes: int) -> bool:
+    """Whether nobody knows what the parameters of an operator take."""
+    if op.type != "FULLY_CONNECTED" or not op.inputs or op.inputs[0] is None:
+        return op.type in _UNKNOWN
+    source = made_by.get(op.inputs[0].index)
+    image = source.inputs[0] if source is not None and source.type == "RESHAPE" and source.inputs else None
+    if image is None or _pixels(image) == 1 or size > memory_bytes:
+        return False
+    return math.prod(image.shape) > MOST_FLATTENED_INPUTS
 
 
 def packed_bytes(op: Operator, made_by: Mapping[int, Operator] | None = None) -> int:
