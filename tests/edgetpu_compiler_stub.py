@@ -39,6 +39,7 @@ missing           says it succeeded, and made no file; link makes a symbolic lin
 stub              says it succeeded, and left 1 KB of nothing; hollow leaves a model without operators
 deaf              does not heed -m; apart compiles several as if each were alone
 placeholder       an edgetpu-custom-op with the placeholder of the package `edgecompiler`; noise has one with noise
+half              of segments, all but the first have nothing for an Edge TPU
 liar              says everything maps, and leaves the model as it was
 search:K          with -d: fails on the whole, succeeds with the first K operators
 flood             100 MB of output, then succeeds
@@ -157,7 +158,7 @@ class Stub:
     def _succeed(self, models: list[tuple[str, bytes]], piece: range | None = None) -> None:
         blocks = []
         for stem, content in models:
-            rows, made = self._compile(content, piece)
+            rows, made = self._compile(stem, content, piece)
             if made is not None:
                 (self.out / f"{stem}_edgetpu.tflite").write_bytes(made)
                 (self.out / f"{stem}_edgetpu.log").write_text(
@@ -176,7 +177,7 @@ class Stub:
             text = text.replace(texts.TIMER + "\n", "").replace(texts.IN_TIME + "\n", "").replace(texts.SUCCEEDED, "")
         print(text, end="")
 
-    def _compile(self, content: bytes, piece: range | None) -> tuple[Any, bytes | None]:
+    def _compile(self, stem: str, content: bytes, piece: range | None) -> tuple[Any, bytes | None]:
         """The operator table, and the file; None for none."""
         from tests.edgetpu_builder import BuiltExecutable, BuiltPackage, compiled_model, placeholder_options
 
@@ -186,7 +187,7 @@ class Stub:
             whole = range(min(int(self.value), len(types)))
         if self.mode in ("missing", "link"):
             return _rows(types, whole), None
-        if self.mode == "nothing":
+        if self.mode == "nothing" or (self.mode == "half" and "_segment_0_" not in stem):
             return _rows(types, range(0), DTYPE), content
         if self.mode == "liar":
             return _rows(types, whole), content

@@ -12,16 +12,20 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from edgekit_converters.errors import ModelFileError, TargetError
 from edgekit_converters.targets.edgetpu import child_process, installed
-from edgekit_converters.targets.edgetpu.child_process import OUTPUT_CAP, run_tool
+from edgekit_converters.targets.edgetpu.actual import report_compiled
+from edgekit_converters.targets.edgetpu.child_process import OUTPUT_CAP, Outcome, run_tool
 from edgekit_converters.targets.edgetpu.compiled_model import has_package
 from edgekit_converters.targets.edgetpu.compiler import Compiler, compile_edgetpu, find_compiler
 from edgekit_converters.targets.edgetpu.installed import ENVIRONMENT
+from edgekit_converters.targets.edgetpu.log import parse_log
 from edgekit_converters.targets.edgetpu.options import EdgeTpuOptions
-from edgekit_converters.targets.edgetpu.preparation import file_stem
+from edgekit_converters.targets.edgetpu.preparation import file_stem, prepare
+from edgekit_converters.targets.edgetpu.verdict import judge
 from edgekit_converters.targets.records import COMPILED, CompiledFiles
 from edgekit_converters.targets.target import find_target
 
@@ -33,6 +37,7 @@ from tests.edgetpu_compiler_stub import DTYPE, LATER, LIMITED, install_stub
 CORAL = find_target("coral")
 V16 = "16.0.384591198"
 TYPES = ("CONV_2D", "ADD", "CONV_2D", "RELU")
+DAMAGES = 300
 
 
 @pytest.fixture
@@ -408,6 +413,40 @@ def test_segments_are_files_of_their_own(tmp_path):
     assert report.memory["segment_1_on_chip_used"] == round(1.25 * 2**20)
     assert report.mapping_check is None
     assert report.estimate is None
+
+
+def test_segment_with_nothing_for_an_edge_tpu_is_told(tmp_path):
+    """Its operators are on the processor, with the compiler's reason; the other segment's are where they were put."""
+    report = compiled(tmp_path, "half", options=EdgeTpuOptions(num_segments=2)).report
+    assert [(op.placement, op.reason) for op in report.ops] == [("edgetpu", "")] * 2 + [("cpu", DTYPE)] * 2
+    assert (report.subgraphs, report.on_target, report.min_runtime) == (1, 2, 14)
+    assert report.warnings == (
+        "lake_segment_1_of_2_edgetpu.tflite has nothing for an Edge TPU: it runs on the processor",
+    )
+
+
+def test_damaged_files_of_a_compiler_are_judged_in_our_words(tmp_path):
+    """Whatever bytes it leaves, and says it mapped: a record, or an error that names the model; 300 damages."""
+    model, random = chain(*TYPES), np.random.default_rng(3)
+    whole, options, compiler = compiled_model(model), EdgeTpuOptions(), Compiler(tmp_path, V16)
+    jobs = prepare({"lake": model}, CORAL, options)
+    outcome = Outcome(0, texts.success(texts.block("lake", (("ADD", 4, "Mapped to Edge TPU"),))), 0, 0.1)
+    log, ends = parse_log(outcome.text), []
+    for _ in range(DAMAGES):
+        content = bytearray(whole)
+        for place in random.integers(0, len(whole), size=random.integers(1, 9)):
+            content[place] = random.integers(0, 256)
+        del content[random.integers(1, len(whole) + 1) if random.random() < 0.2 else len(whole) :]
+        (tmp_path / "lake_edgetpu.tflite").write_bytes(content)
+        try:
+            (made,) = judge(outcome, log, tmp_path, jobs, options, compiler)
+            report = report_compiled(jobs[0], made, log, CORAL, options=options, compiler=compiler)
+            assert len(report.ops) == 4
+            ends.append("made of lake")
+        except TargetError as error:
+            ends.append(str(error))
+    assert all("lake" in end for end in ends)
+    assert 0 < ends.count("made of lake") < DAMAGES
 
 
 def test_delegate_search_keeps_the_part_that_compiles(tmp_path):

@@ -46,8 +46,10 @@ def report_compiled(
     cached, streamed = (_sum(getattr(part, name) for part in parts) for name in ("cached_bytes", "streamed_bytes"))
     mapped = [op for op, there in zip(job.graph.operators, placed, strict=True) if there]
     check = _check(job, placed, options)
-    estimate = None if len(made) > 1 else estimate_latency(mapped, Memory(cached, streamed), target)
     alone = parts[0] if len(made) == 1 else TargetReport(target.name, target.kind, COMPILED)
+    estimate = alone.estimate
+    if estimate is None and len(made) == 1:
+        estimate = estimate_latency(mapped, Memory(cached, streamed), target)
     return TargetReport(
         name=target.name,
         kind=target.kind,

@@ -54,7 +54,7 @@ _IN_TIME = re.compile(r"Compilation child process completed within timeout perio
 _VERDICT = re.compile(r"Compilation (succeeded|failed) ?!$")
 _SAYS_NOTHING = re.compile(
     r"See the operation log file for individual operation details\.?$"
-    r"|Model successfully compiled but not all operations are supported by the Edge TPU\."
+    r"|Model successfully compiled but not all operations are supported by the\b"  # copies are wrapped
 )
 
 

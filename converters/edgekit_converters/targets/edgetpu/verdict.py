@@ -129,12 +129,6 @@ class _Judgement:
                 "compiled. Try it again, or --search-delegate",
                 refused=False,
             )
-        if PLACEHOLDER in content and is_compiled(content) and not has_package(content):
-            raise self.error(
-                f"{self.compiler.path} made a placeholder of {name} (EPCT) that no Edge TPU can run: it is not Coral's "
-                "edgetpu_compiler. Name that one with --compiler PATH",
-                refused=False,
-            )
         try:
             graph = read_operators(content)
         except ModelFileError as error:
@@ -144,29 +138,38 @@ class _Judgement:
                 f"nothing was compiled of {name}. Try it again, or --search-delegate",
                 refused=False,
             ) from error
-        block = self._block(file)
         packaged = has_package(content)
-        if is_compiled(content) and not packaged:
-            raise self.error(
-                f"{self.who} made {file} with an edgetpu-custom-op that holds no package for an Edge TPU: nothing can run it. "
-                "Try it again, or install the compiler anew",
-                refused=False,
-            )
-        if not packaged and not graph.operators:
-            raise self.error(
-                f"{self.who} ended with exit code 0 and left a stub of {len(content):,} bytes as {file}, a model without "
-                f"operators: nothing was compiled of {name}. Try it again, or --search-delegate",
-                refused=False,
-            )
-        if not packaged and block.on_tpu:
-            raise self.error(
-                f"{self.who} says that {block.on_tpu} operators of {name} run on the Edge TPU, and {file} holds no "
-                "edgetpu-custom-op: what it says is not so. Install the compiler anew",
-                refused=False,
-            )
+        problem = "" if packaged else self._problem(file, content, graph, job)
+        if problem:
+            raise self.error(problem, refused=False)
         beside = _read_file((folder / file).with_suffix(".log"), LOG_CAP)
         text = "" if beside is None else beside.decode("utf-8", "replace")
-        return Made(file, content, graph, packaged, _with_rows(block, text), text)
+        return Made(file, content, graph, packaged, _with_rows(self._block(file), text), text)
+
+    def _problem(self, file: str, content: bytes, graph: OperatorGraph, job: Job) -> str:
+        """Why a model without a package is no work of this compiler's; empty where it may be, with nothing mapped."""
+        name, told = clean_text(job.name, 100), self._block(file).on_tpu
+        if is_compiled(content) and PLACEHOLDER in content:
+            return (
+                f"{self.compiler.path} made a placeholder of {name} (EPCT) that no Edge TPU can run: it is not Coral's "
+                "edgetpu_compiler. Name that one with --compiler PATH"
+            )
+        if is_compiled(content):
+            return (
+                f"{self.who} made {file} with an edgetpu-custom-op that holds no package for an Edge TPU: nothing can run it. "
+                "Try it again, or install the compiler anew"
+            )
+        if not graph.operators:
+            return (
+                f"{self.who} ended with exit code 0 and left a stub of {len(content):,} bytes as {file}, a model without "
+                f"operators: nothing was compiled of {name}. Try it again, or --search-delegate"
+            )
+        if told:
+            return (
+                f"{self.who} says that {told} operators of {name} run on the Edge TPU, and {file} holds no edgetpu-custom-op: "
+                "what it says is not so. Install the compiler anew"
+            )
+        return ""
 
     def expect_runtime(self, files: Sequence[Made]) -> None:
         """Raise for files that need a newer runtime than was asked for."""
