@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from ..int8.plain_form import int8_version
 from ..model_card import TensorCard
@@ -94,18 +93,7 @@ def _quantized(operator: Operator) -> Operator:
     outputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.outputs)
     floats = any(tensor.dtype == "float32" for tensor in operator.operands)
     version = int8_version(operator.type, operator.version) if floats and not operator.custom else operator.version
-    return replace(operator, inputs=inputs, outputs=outputs, version=version, options=_plain_options(operator))
-
-
-def _plain_options(operator: Operator) -> Mapping[str, Any]:
-    """Its options as ``plain_form`` leaves them: a kernel of one row or column is dilated both ways alike."""
-    kernel = (
-        operator.inputs[1] if operator.type in ("CONV_2D", "DEPTHWISE_CONV_2D") and len(operator.inputs) > 1 else None
-    )
-    if kernel is None or len(kernel.shape) != 4 or 1 not in kernel.shape[1:3]:
-        return operator.options
-    both = operator.options.get("DilationWFactor" if kernel.shape[1] == 1 else "DilationHFactor", 1)
-    return {**operator.options, "DilationHFactor": both, "DilationWFactor": both}
+    return replace(operator, inputs=inputs, outputs=outputs, version=version)
 
 
 def _as_int8(tensor: TensorCard) -> TensorCard:

@@ -13,12 +13,11 @@ from ..operators import Operator, OperatorGraph
 from .limits import LIMITS
 from .op_table import SUPPORTED
 from .substitutes import Remedy, fixed_shape, given_shape, made_shape, substitute_for
-from .wiring import consumers, is_near, producer, run_start
+from .wiring import consumers, producer, run_start
 
 __all__ = ["WITHOUT_REMEDY", "remedy_for"]
 
 CONVERT = "edgekit convert MODEL --data DATA --target coral --out RUN"
-_ATTENTION = ("RESHAPE", "TRANSPOSE", "MUL", "ADD", "SOFTMAX")
 _POINTWISE = frozenset(("ADD", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "QUANTIZE", "RELU", "RELU6", "SUB", "TANH"))
 
 # Causes nothing is known to help against, and why.
@@ -81,12 +80,12 @@ def _version(operator: Operator, graph: OperatorGraph) -> str:
 
 
 def _batch(operator: Operator, graph: OperatorGraph) -> str:
-    return f"convert with one row: {CONVERT}" if any(t.shape[:1] != (1,) for t in graph.card.inputs) else ""
+    if any(tensor.shape[:1] != (1,) for tensor in graph.card.inputs):
+        return f"convert with one row: {CONVERT}"
+    return _one_at_a_time(operator, graph)
 
 
 def _rank(operator: Operator, graph: OperatorGraph) -> str:
-    if operator.type == "FULLY_CONNECTED":
-        return _dense(operator, graph)
     if operator.type == "TRANSPOSE":
         return _transpose(operator)
     if operator.type == "RESHAPE":
@@ -107,17 +106,6 @@ def _one_at_a_time(operator: Operator, graph: OperatorGraph) -> str:
         return ""
     count, one = given.shape[1], tuple(given.shape[2:])
     return f"keras.Input({one}), and run the model on each of the {count} instead of layers.TimeDistributed"
-
-
-def _dense(operator: Operator, graph: OperatorGraph) -> str:
-    """A Dense over pixels or steps is a convolution with a kernel of one."""
-    shape = made_shape(operator)
-    if is_near(operator, graph, "BATCH_MATMUL", _ATTENTION):
-        return ""
-    layer = {3: "Conv1D", 4: "Conv2D"}.get(len(shape))
-    if layer is None:
-        return ""
-    return f"layers.{layer}({shape[-1]}, 1) instead of layers.Dense({shape[-1]}): the same function"
 
 
 def _transpose(operator: Operator) -> str:

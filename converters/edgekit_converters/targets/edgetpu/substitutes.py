@@ -47,10 +47,10 @@ def _shape(tensor: TensorCard | None) -> tuple[int, ...]:
 
 
 def _computes_sizes(operator: Operator, graph: OperatorGraph) -> bool:
-    """Whether it is one of those that work out a shape: integers from SHAPE on."""
+    """Whether it works out a shape, or reads one that was worked out: integers from SHAPE on."""
     if operator.type == "SHAPE":
         return True
-    integers = all(tensor.dtype in _INTEGERS and not tensor.scales for tensor in operator.operands)
+    integers = any(tensor.dtype in _INTEGERS and not tensor.scales for tensor in operator.computed_inputs)
     return integers and any(other.type == "SHAPE" for other in graph.operators)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from ...model_card import TensorCard
 from ..operators import Operator, OperatorGraph
 
-__all__ = ["consumers", "is_near", "producer", "run_end", "run_start"]
+__all__ = ["consumers", "producer", "run_end", "run_start"]
 
 
 def producer(tensor: TensorCard | None, graph: OperatorGraph) -> Operator | None:
@@ -43,21 +43,3 @@ def run_end(operator: Operator, graph: OperatorGraph, types: Collection[str]) ->
             break
         operator = behind[0]
     return operator
-
-
-def is_near(operator: Operator, graph: OperatorGraph, type_: str, through: Collection[str]) -> bool:
-    """Whether an operator of ``type_`` is before or behind ``operator`` with nothing but ``through`` between."""
-    waiting, seen = [operator], {operator.index}
-    while waiting:
-        now = waiting.pop()
-        around = [producer(tensor, graph) for tensor in now.computed_inputs]
-        around += [op for tensor in now.outputs for op in consumers(tensor, graph)]
-        for op in around:
-            if op is None or op.index in seen:
-                continue
-            if op.type == type_:
-                return True
-            seen.add(op.index)
-            if op.type in through:
-                waiting.append(op)
-    return False
