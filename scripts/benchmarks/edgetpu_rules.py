@@ -57,10 +57,10 @@ class Judged:
 
 
 def learned_limits(models: Sequence[Compiled], without: str = "") -> Limits:
-    """The limits with what ``models`` show added, and all that comes from the repository ``without`` left out."""
+    """The limits with what ``models`` show added, and all left out that comes from ``without``, a repository, or ``owner/``."""
     shown: dict[str, list[Evidence]] = {name: [] for name in LIMITS}
     for model in models:
-        if model.repository != without:
+        if not without or not model.repository.startswith(without):
             for name, evidence in _shown_by(model):
                 shown[name].append(evidence)
     limits = {name: _without_repository(limit, without) for name, limit in LIMITS.items()}
@@ -119,6 +119,14 @@ def judge(models: Sequence[Compiled], limits_for: Callable[[str], Limits]) -> li
     return [Judged(model, place(model.graph.operators, limits=limits[model.repository])) for model in models]
 
 
+def _all_mapped(models: Sequence[Compiled]) -> list[Judged]:
+    """What a rule that refuses nothing would say."""
+    return [
+        Judged(model, Placing(model.graph.operators, (None,) * len(model.mapped), (tuple(range(len(model.mapped))),)))
+        for model in models
+    ]
+
+
 def summary(judged: Sequence[Judged]) -> tuple[float, float, float]:
     """Shares of operators and of models right, and of models falsely said to map whole."""
     ops = sum(len(one.model.mapped) for one in judged)
@@ -156,11 +164,14 @@ def print_rules(folder: Path) -> None:
     seen = judge(models, lambda repository: learned_limits(models))
     unseen = judge(models, lambda repository: learned_limits(models, without=repository))
     heading("Edge TPU: rules against compiled models")
+    _print_summary("for scale, everything said to map", _all_mapped(models), barred=False)
     _print_summary("as shipped", judge(models, lambda repository: LIMITS), barred=False)
     _print_summary("in sample", seen, barred=False)
     _print_summary("leave one repository out", unseen, barred=True)
     keys = {model.id for model in distinct(models)}
     _print_summary("the same, each distinct model once", [one for one in unseen if one.model.id in keys], barred=True)
+    owners = judge(models, lambda repository: learned_limits(models, without=repository.split("/")[0] + "/"))
+    _print_summary("leave all repositories of one owner out", owners, barred=True)
     refused = [model.id for model in models if find_refusal(model.graph) is not None]
     row("compiled models said to be refused", f"{len(refused)} of {len(models)}", "0", not refused)
     same, files = _same_as_files(models)

@@ -49,10 +49,10 @@ class Placing:
         mapped = self.mapped
         if not any(mapped):
             return 0 if self.operators else None
-        behind = _descendants(self.operators, {place for place, on in enumerate(mapped) if on})
-        refused = [place for place in sorted(behind) if self.rules[place] is not None]
+        refused = [place for place in _behind(self.operators, mapped) if self.rules[place] is not None]
+        fatal = _lead_to(self.operators, [rule is None for rule in self.rules])
         for place in refused:
-            if any(self.rules[later] is None for later in _descendants(self.operators, {place})):
+            if fatal[place]:
                 return place
         return next((place for place in refused if self.operators[place].type != "DEQUANTIZE"), None)
 
@@ -66,12 +66,26 @@ def place(operators: Sequence[Operator], *, multiple_subgraphs: bool = False, li
     return Placing(tuple(operators), rules, tuple(kept))
 
 
-def _descendants(operators: Sequence[Operator], places: set[int]) -> set[int]:
-    """The places behind ``places``: what reads, straight or through others, anything these make."""
-    made = {tensor.index for place in places for tensor in operators[place].outputs if tensor is not None}
-    found: set[int] = set()
+def _behind(operators: Sequence[Operator], mapped: Sequence[bool]) -> list[int]:
+    """The places of operators off the chip that read, straight or through others, anything those on it make."""
+    made: set[int] = set()
+    found = []
     for place, operator in enumerate(operators):
-        if place not in places and any(tensor.index in made for tensor in operator.computed_inputs):
-            found.add(place)
+        follows = any(tensor.index in made for tensor in operator.computed_inputs)
+        if follows and not mapped[place]:
+            found.append(place)
+        if follows or mapped[place]:
             made.update(tensor.index for tensor in operator.outputs if tensor is not None)
     return found
+
+
+def _lead_to(operators: Sequence[Operator], wanted: Sequence[bool]) -> list[bool]:
+    """Of each operator, whether one of ``wanted`` is behind it."""
+    read: set[int] = set()  # tensors that a wanted operator reads, straight or through others
+    leads = [False] * len(operators)
+    for place in range(len(operators) - 1, -1, -1):
+        operator = operators[place]
+        leads[place] = any(tensor is not None and tensor.index in read for tensor in operator.outputs)
+        if leads[place] or wanted[place]:
+            read.update(tensor.index for tensor in operator.computed_inputs)
+    return leads
