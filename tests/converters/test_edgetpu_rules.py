@@ -15,6 +15,7 @@ from edgekit_converters.targets.edgetpu.limits import LIMITS
 from edgekit_converters.targets.edgetpu.op_table import SUPPORTED
 from edgekit_converters.targets.edgetpu.refusals import find_refusal
 from edgekit_converters.targets.edgetpu.rules import RULES, broken_rule
+from edgekit_converters.targets.edgetpu.rules_page import limits_table, operators_table, reasons_table, rules_table
 from edgekit_converters.targets.operators import Operator, read_operators
 
 from tests.converters.edgetpu_models import chain, constant, graph_of, one, options, value, weights
@@ -285,9 +286,7 @@ def test_a_model_within_reach_is_not_refused() -> None:
 
 def test_the_page_lists_every_rule_limit_and_operator() -> None:
     """docs/edgetpu-rules.md holds the table as it is in the code."""
-    from edgekit_converters.targets.edgetpu.rules_page import limits_table, operators_table, rules_table
-
     text = DOCUMENT.read_text(encoding="utf-8")
-    for table in (rules_table(), limits_table(), operators_table()):
+    for table in (rules_table(), reasons_table(), limits_table(), operators_table()):
         assert table in text
     assert all(f"`{name}`" in text for name in SUPPORTED)

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from .evidence import Limit
 from .limits import LIMITS
 from .op_table import SUPPORTED
+from .placing import LATER_SUBGRAPH
 from .rules import RULES
+from .statuses import STATUSES, find_status
 
-__all__ = ["limits_table", "operators_table", "rules_table"]
+__all__ = ["limits_table", "operators_table", "reasons_table", "rules_table"]
 
 
 def rules_table() -> str:
@@ -19,7 +21,7 @@ def rules_table() -> str:
             f"`{rule.name}`",
             ", ".join(f"`{operator}`" for operator in rule.operators) or "all",
             rule.asks + "".join(f"; limit `{limit}`" for limit in rule.limits),
-            rule.reason,
+            f"*{_short(rule.reason)}*",
             rule.source,
             "; ".join(rule.examples),
         )
@@ -28,6 +30,14 @@ def rules_table() -> str:
     return _table(
         ("cause", "operators", "an operator maps if it has …", "the compiler says", "source", "examples"), rows
     )
+
+
+def reasons_table() -> str:
+    """What the compiler says, by the short names of the table of rules."""
+    reasons = dict.fromkeys(rule.reason for rule in RULES)
+    later = [status.text for status in STATUSES if status.name == LATER_SUBGRAPH]
+    rows = [(f"*{_short(reason)}*", reason) for reason in (*reasons, *later)]
+    return _table(("short", "in the compiler's words"), rows)
 
 
 def limits_table() -> str:
@@ -42,6 +52,11 @@ def operators_table() -> str:
     """The operators of the Edge TPU."""
     rows = [(f"`{name}`", str(one.runtime), one.says, "yes" if one.seen else "no") for name, one in SUPPORTED.items()]
     return _table(("operator", "runtime", "documented", "seen mapped"), rows)
+
+
+def _short(reason: str) -> str:
+    status = find_status(reason)
+    return "?" if status is None else status.name
 
 
 def _limit_row(limit: Limit) -> tuple[str, ...]:
