@@ -68,7 +68,7 @@ def bench(
     With ``data`` (anything ``load_data`` takes) accuracy on its test split is measured there too, and for a run how near
     the device's outputs are to the host's. Reports are kept in the run as soon as they are there. A variant that fails
     is in ``failures``; its error is raised when all fail. What was compiled for an accelerator is left out unless it is in
-    ``variants``, or ``delegate`` is an Edge TPU's, which measures nothing else.
+    ``variants``, the device has an Edge TPU, or ``delegate`` is one's, which measures nothing else.
 
     Raises UsageError for a model or data that the device refuses, DeviceError when it fails.
     """
@@ -93,7 +93,7 @@ def bench(
         opened = device if isinstance(device, Device) else stack.enter_context(open_device(device))
         if isinstance(subject, RunStore):
             stack.enter_context(subject.locked())
-            known = to_measure(subject.variants(variants), variants, delegate, progress)
+            known = to_measure(subject.variants(variants), variants, delegate, opened, progress)
             split = None if data is None else load_test(data, common_size(known), data_folder)[0]
             how: dict[str, Any] = {"split": split, "separately": separately, "progress": progress}
             if asked:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .errors import UsageError
+from .errors import EdgekitError, UsageError
 from .progress import Progress, Silent
 from .records import Variant
 from .store import file_sha256
 
-__all__ = ["host_file", "is_compiled", "on_processors", "to_measure"]
+if TYPE_CHECKING:
+    from .devices import Device
+
+__all__ = ["has_edgetpu", "host_file", "is_compiled", "on_processors", "to_measure"]
 
 EDGETPU = "edgetpu"
+ASKING_S = 60.0
 
 
 def is_compiled(variant: Variant) -> bool:
@@ -38,16 +44,34 @@ def on_processors(
 
 
 def to_measure(
-    variants: Sequence[Variant], named: Sequence[str], delegate: str | None, progress: Progress | None = None
+    variants: Sequence[Variant],
+    named: Sequence[str],
+    delegate: str | None,
+    device: Device,
+    progress: Progress | None = None,
 ) -> list[Variant]:
-    """The variants to measure where nobody said which: with an Edge TPU's delegate those compiled for one, else the others."""
+    """The variants to measure where nobody said which: with an Edge TPU's delegate those compiled for one, without any all of
+    them on a device that has one, else those a processor runs."""
     compiled = [item for item in variants if is_compiled(item)]
+    if not named and compiled and delegate in (None, "auto") and has_edgetpu(device):
+        return list(variants)
     if named or not compiled or not (delegate or "").startswith(EDGETPU):
         return on_processors(variants, named, progress)
     others = [item.name for item in variants if item not in compiled]
     if others:
         (progress or Silent()).note(f"not compiled for an Edge TPU, left out: {', '.join(others)}")
     return compiled
+
+
+def has_edgetpu(device: Device) -> bool:
+    """Whether a device says that an Edge TPU is there and nothing stands in its way; one that says nothing has none."""
+    try:
+        completed = device.transport.run(["accelerators", "--json"], deadline_s=ASKING_S)
+        found = json.loads(completed.stdout) if completed.exit_code == 0 else {}
+        severities = {finding["severity"] for finding in found.get("findings", [])}
+        return bool(found.get("edgetpus")) and "error" not in severities
+    except (EdgekitError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return False
 
 
 def host_file(variant: Variant) -> Path | None:

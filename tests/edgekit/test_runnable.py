@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from edgekit_device.report import LatencyFacts, ModelFacts
 from edgekit import bench, evaluate
 from edgekit.beside import bench_beside
 from edgekit.devices import Completed, Device, FakeTransport
-from edgekit.errors import EdgekitError, UsageError
+from edgekit.errors import DeviceError, EdgekitError, UsageError
 from edgekit.progress import Silent
 from edgekit.records import Variant
-from edgekit.runnable import host_file, on_processors, to_measure
+from edgekit.runnable import has_edgetpu, host_file, on_processors, to_measure
 from edgekit.store import RunStore, file_sha256
 from tests.edgekit.conftest import dense_scores
 from tests.tflite_builder import DENSE_INPUTS, DENSE_UNITS, Graph, Op, Tensor, build, dense_model
@@ -97,7 +98,8 @@ def test_what_is_measured(named: tuple[str, ...], delegate: str | None, expected
     """What was named, else what the delegate can run; the others with a note."""
     progress = Notes()
 
-    found = to_measure([PLAIN, COMPILED], named, delegate, progress)
+    with Device(FakeTransport(answer)) as device:
+        found = to_measure([PLAIN, COMPILED], named, delegate, device, progress)
 
     assert [variant.name for variant in found] == expected
     assert [note.split(". ")[0] for note in progress.notes] == noted
@@ -105,7 +107,51 @@ def test_what_is_measured(named: tuple[str, ...], delegate: str | None, expected
 
 def test_a_delegate_without_a_compiled_variant_leaves_nothing_out() -> None:
     """The device says itself that the model was not compiled for it."""
-    assert to_measure([PLAIN], (), "edgetpu") == [PLAIN]
+    with Device(FakeTransport(answer)) as device:
+        assert to_measure([PLAIN], (), "edgetpu", device) == [PLAIN]
+
+
+READY = {"edgetpus": [{"kind": "usb", "index": 0}], "findings": [{"severity": "warning"}]}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (Completed(0, json.dumps(READY)), True),
+        (Completed(0, json.dumps({**READY, "findings": [{"severity": "error"}]})), False),
+        (Completed(0, json.dumps({**READY, "edgetpus": []})), False),
+        (Completed(0, json.dumps({**READY, "findings": 3})), False),
+        (Completed(0, json.dumps({**READY, "findings": [{}]})), False),
+        (Completed(0, "[]"), False),
+        (Completed(0, "no JSON"), False),
+        (Completed(2, json.dumps(READY)), False),
+    ],
+)
+def test_a_device_with_an_edge_tpu_measures_all(said: Completed, expected: bool) -> None:
+    """Where it says that one is there and nothing stands in its way; it is asked only where that decides anything."""
+    asked: list[str] = []
+
+    def accelerators(arguments: Sequence[str], _: Path) -> Completed:
+        asked.append(arguments[0])
+        return said
+
+    with Device(FakeTransport(accelerators)) as device:
+        found = [to_measure([PLAIN, COMPILED], (), delegate, device) for delegate in (None, "auto", "none")]
+        to_measure([PLAIN], (), None, device)
+        to_measure([PLAIN, COMPILED], ["int8"], None, device)
+
+    assert [len(variants) for variants in found] == [1 + expected, 1 + expected, 1]
+    assert asked == ["accelerators", "accelerators"]
+
+
+def test_a_device_that_cannot_be_asked_has_no_edge_tpu() -> None:
+    """The measurement that follows says what is wrong."""
+
+    def gone(_: Sequence[str], __: Path) -> Completed:
+        raise DeviceError("gone")
+
+    with Device(FakeTransport(gone)) as device:
+        assert not has_edgetpu(device)
 
 
 def test_a_run_of_compiled_variants_alone_says_how_to_measure_them() -> None:
