@@ -198,12 +198,14 @@ def measure_latency(link: str) -> None:
         others = np.arange(len(PUBLISHED)) != i
         estimate = float(features[i] @ _fit(features[others], told[others]))
         ratios.append(told[i] / estimate)
-        row(f"{one.name}, {link}", f"published {told[i]:g} ms, left out {estimate:.2f} ms", "–", None)
+        row(f"{one.name}, {link}", f"published {told[i]:g} ms, a fit without it {estimate:.2f} ms", "–", None)
     rates = RATES[link]
     worst = max(max(ratio, 1 / ratio) for ratio in ratios)
     inside = sum(rates.low <= ratio <= rates.high for ratio in ratios)
-    row(f"{link}: worst factor of one left out", f"{worst:.2f}", "–", None)
-    row(f"{link}: within the bounds when left out", f"{inside} of {len(ratios)}", "all", inside == len(ratios))
+    row(f"{link}: worst factor of a fit without it", f"{worst:.2f}", "–", None)
+    row(
+        f"{link}: within the bounds around a fit without it", f"{inside} of {len(ratios)}", "all", inside == len(ratios)
+    )
     ours = (rates.start_ms, rates.ms_per_mcycle, rates.ms_per_mbyte, rates.ms_per_operator)
     same = np.allclose(ours, _fit(features, told), atol=0.001)
     row(f"{link}: the rates in use are those of the fit", "yes" if same else "no", "yes", same)

@@ -17,9 +17,10 @@ b is 4 bytes for the bias and 4 for the scale where each channel has its own; d 
 bias takes none where it is zero or left out and the input's zero point is its lowest value: the compiler folds the input's zero
 point into it.
 
-How exact that is: over 91 different models of 8 repositories the sum of a package is exact for 53, and off by less than 0.1 % in
-the median; docs/edgetpu-compiled.md has the figures by repository. Layers of a few hundred bytes can be off by half of that, and
-compilers before 14 had no tables for a softmax. The rule has no fitted number.
+How exact that is: of 102 different compiled models of 8 repositories 101 have a prediction; it is exact to the byte for 62, off
+by at most 1 % for 90, by 0.00 % in the median. Off by more are models of less than 4 KB, and those of compilers before 14, which
+had no tables for a softmax (by repository: docs/edgetpu-compiled.md). The rule was found on the same models; it has no fitted
+number.
 """
 
 from __future__ import annotations
