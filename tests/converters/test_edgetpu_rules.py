@@ -274,8 +274,9 @@ def test_a_size_that_is_computed_is_refused_and_one_in_the_file_is_not() -> None
     """RESHAPE with its shape in the file is static; with a computed one the compiler stops."""
     computed = graph_of("RESHAPE", [value("in", (1, 8)), value("size", (2,), "int32")], [value("out", (2, 4))])
     stored = graph_of("RESHAPE", [value("in", (1, 8)), constant("size", [2, 4])], [value("out", (2, 4))])
+    scalar = graph_of("RESHAPE", [value("in", (1, 1)), constant("size", [])], [value("out", ())])
     refusal = find_refusal(computed)
-    assert (refusal and refusal.cause, find_refusal(stored)) == ("dynamic-shape", None)
+    assert (refusal and refusal.cause, find_refusal(stored), find_refusal(scalar)) == ("dynamic-shape", None, None)
 
 
 def test_a_model_within_reach_is_not_refused() -> None:

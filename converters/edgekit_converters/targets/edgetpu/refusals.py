@@ -107,7 +107,8 @@ def _makes_dynamic(operator: Operator) -> bool:
     if operator.type in _ALWAYS_DYNAMIC:
         return True
     sized_by = [operator.inputs[i] for i in SIZE_OPERANDS.get(operator.type, ()) if i < len(operator.inputs)]
-    return any(tensor is not None and not tensor.constant for tensor in sized_by)
+    # A size of no numbers (a scalar's) has no bytes in the file, and is no less known.
+    return any(tensor is not None and not tensor.constant and 0 not in tensor.shape for tensor in sized_by)
 
 
 def _dynamic(operator: Operator) -> Refusal:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+from ...model_card import TensorCard
 from ..operators import Operator, OperatorGraph
 from .conditions import EIGHT_BITS, FLOATS, activations
 
@@ -54,13 +57,19 @@ def _computes_float(operator: Operator) -> bool:
 
 
 def _ends(graph: OperatorGraph) -> str:
-    if not any(operator.type in ("QUANTIZE", "DEQUANTIZE") for operator in graph.operators):
+    """Float inputs that are quantized, and float outputs that are dequantized: the processor does both, every time."""
+    given, made = {tensor.index for tensor in graph.card.inputs}, {tensor.index for tensor in graph.card.outputs}
+    quantizes = any(op.type == "QUANTIZE" and _is_float_end(op.inputs, given) for op in graph.operators)
+    dequantizes = any(op.type == "DEQUANTIZE" and _is_float_end(op.outputs, made) for op in graph.operators)
+    ends = [name for name, there in (("input", quantizes), ("output", dequantizes)) if there]
+    if not ends:
         return ""
-    ends = {"inputs": graph.card.inputs, "outputs": graph.card.outputs}
-    floats = [name for name, tensors in ends.items() if any(tensor.dtype in FLOATS for tensor in tensors)]
-    if not floats or not any(tensor.dtype in EIGHT_BITS for op in graph.operators for tensor in activations(op)):
-        return ""
-    return f"float {' and '.join(floats)}: the processor converts them each time; --input-type int8 --output-type int8 saves it"
+    options = " ".join(f"--{end}-type int8" for end in ends)
+    return f"float {' and '.join(f'{end}s' for end in ends)}: the processor converts them each time; {options} saves it"
+
+
+def _is_float_end(tensors: Sequence[TensorCard | None], ends: Collection[int]) -> bool:
+    return any(tensor is not None and tensor.dtype in FLOATS and tensor.index in ends for tensor in tensors)
 
 
 def _batch(graph: OperatorGraph) -> str:
