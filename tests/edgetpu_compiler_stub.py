@@ -32,7 +32,8 @@ partial:K         operators from K on stay on the processor
 nothing           exit 0 with every operator on the processor, as for a float model
 fail:KIND         one of the failure texts, exit 1; leave:KIND leaves a stub of 1 KB as well
 bare              exit 1 without a word
-crash:N           ended by signal N; shell:N says so as a shell does, 128 and more
+crash:N           ended by signal N; shell:N says so as a shell does, 128 and more; exit:N without a word
+late:N            says it succeeded and something odd, exit N
 hang              ignores SIGTERM, has a child that does too; EDGETPU_STUB_PIDS names a file for their numbers
 orphan            succeeds and leaves a child, in a session of its own, that holds the output open
 missing           says it succeeded, and made no file; link makes a symbolic link to another file of the machine
@@ -95,7 +96,7 @@ class Stub:
             self._with_child()
         if self.mode == "flood":
             _flood()
-        if self.mode in ("crash", "shell", "bare"):
+        if self.mode in ("crash", "shell", "bare", "exit"):
             return self._die()
         if self.mode in ("fail", "leave"):
             return self._fail()
@@ -104,7 +105,9 @@ class Stub:
         if self.options.num_segments > 1:
             return self._segments()
         self._succeed([(Path(model).stem, Path(model).read_bytes()) for model in self.options.models])
-        return 0
+        if self.mode == "late":
+            print("something odd")
+        return int(self.value) if self.mode == "late" else 0
 
     def _with_child(self) -> None:
         """A child that lives as long as it is let; with ``hang`` so does this process."""
@@ -122,7 +125,7 @@ class Stub:
         if self.mode == "shell":
             print("/usr/bin/edgetpu_compiler: line 3: 77 Segmentation fault ${d}/edgetpu_compiler_bin/edgetpu_compiler")
             return 128 + int(self.value)
-        return 1
+        return int(self.value or 1)
 
     def _fail(self) -> int:
         stem = Path(self.options.models[0]).stem

@@ -26,7 +26,7 @@ from edgekit_converters.targets.edgetpu.log import parse_log
 from edgekit_converters.targets.edgetpu.options import EdgeTpuOptions
 from edgekit_converters.targets.edgetpu.preparation import file_stem, prepare
 from edgekit_converters.targets.edgetpu.verdict import judge
-from edgekit_converters.targets.records import COMPILED, CompiledFiles
+from edgekit_converters.targets.records import COMPILED, CompiledFiles, TargetReport
 from edgekit_converters.targets.target import find_target
 
 from tests.converters import edgetpu_texts as texts
@@ -198,7 +198,7 @@ def test_partly_mapped_model_tells_the_compilers_reasons(tmp_path):
     assert (report.on_target, report.on_cpu, report.first_off_target) == (2, 2, 2)
     assert (report.mapping_check.agreed, report.mapping_check.predicted_on_target_only) == (2, (2, 3))
     assert report.warnings == (
-        "edgekit predicted 2 operators on the Edge TPU that the compiler placed otherwise: 2, 3",
+        "edgekit predicted 2 operator(s) on the Edge TPU that the compiler placed otherwise: 2, 3",
     )
 
 
@@ -292,6 +292,9 @@ def test_older_compiler_compiles_with_a_warning(tmp_path):
         ("bare", "ended with exit code 1 while compiling lake, without a word why"),
         ("crash:11", "was ended by SIGSEGV while compiling lake"),
         ("shell:11", "the compiler crashed on this model"),
+        ("exit:131", r"was ended by SIGQUIT while compiling lake, without a word"),
+        ("exit:161", "was ended by signal 33 while compiling"),
+        ("late:9", "ended with exit code 9 while compiling lake, its last words: something odd"),
         ("missing", r"exit code 0 and made no lake_edgetpu\.tflite of lake \(it made lake_edgetpu\.log\)|made nothing"),
         ("link", r"made no lake_edgetpu\.tflite"),
         ("stub", r"left a stub of 1,024 bytes as lake_edgetpu\.tflite that is no \.tflite"),
@@ -383,6 +386,49 @@ def test_compiler_is_given_nothing_outside_its_folder(tmp_path):
     expected = "--out_dir out --show_operations --timeout_sec 180 a.tflite b.tflite"
     assert (tmp_path / "said").read_text().split() == expected.split()
     assert (tmp_path / "there").read_text().split() == ["a.tflite", "b.tflite", "out"]
+
+
+def test_table_that_is_not_printed_is_read_from_the_log(tmp_path):
+    """Without --show_operations the reasons come from the .log beside the file; several pieces come with a warning."""
+    options = EdgeTpuOptions(show_operations=False, multiple_subgraphs=True)
+    report = compiled(tmp_path, "partial:2", options=options).report
+    assert [op.reason for op in report.ops] == ["", "", LIMITED, LATER]
+    assert report.warnings[-1].startswith("--multiple-subgraphs is experimental")
+
+
+def judged(folder: Path, said: str, model: bytes, content: bytes) -> TargetReport:
+    """The report of a compiler that printed ``said`` and left ``content``."""
+    options, compiler = EdgeTpuOptions(), Compiler(folder, V16)
+    jobs, outcome, log = prepare({"lake": model}, CORAL, options), Outcome(0, said, 0, 0.1), parse_log(said)
+    (folder / "lake_edgetpu.tflite").write_bytes(content)
+    (made,) = judge(outcome, log, folder, jobs, options, compiler)
+    return report_compiled(jobs[0], made, log, CORAL, options=options, compiler=compiler)
+
+
+def test_compiler_that_counts_otherwise_than_its_file_is_told(tmp_path):
+    """The file is believed, by the names of its tensors, and the report says what the compiler printed."""
+    model = chain("CONV_2D", "ADD", "HARD_SWISH")
+    said = texts.success(texts.block("lake", (("CONV_2D", 1, "Mapped to Edge TPU"), ("ADD", 2, LATER))))
+    report = judged(tmp_path, said, model, compiled_model(model, pieces=[range(2)]))
+    assert report.on_target == 2
+    expected = "the compiler says 1 operator(s) run on the Edge TPU, by the names of tensors edgekit finds 2"
+    assert report.warnings == (expected,)
+    assert report.ops[2].reason == "Operation not supported"
+
+
+def test_operator_the_compiler_took_against_the_rules_is_told(tmp_path):
+    """The difference is told in the other direction too."""
+    model = chain("CONV_2D", "HARD_SWISH")
+    report = judged(tmp_path, "", model, compiled_model(model))
+    assert report.mapping_check.actually_on_target_only == (1,)
+    assert report.warnings == (
+        "edgekit predicted 1 operator(s) on the processor that the compiler placed otherwise: 1",
+    )
+
+
+def test_model_without_operators_is_refused(tmp_path):
+    """There is nothing to compile in it."""
+    assert "it has no operators" in str(refusal(tmp_path, "succeed", chain()))
 
 
 def test_models_compiled_together_come_back_in_order(tmp_path):

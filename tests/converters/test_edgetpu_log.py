@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 from edgekit_converters.targets.edgetpu.failures import FAILURES, recognise_failure
-from edgekit_converters.targets.edgetpu.log import LINE_CAP, MOST_MESSAGES, TEXT_CAP, find_version, parse_log
+from edgekit_converters.targets.edgetpu.log import (
+    LINE_CAP,
+    MOST_ATTEMPTS,
+    MOST_MESSAGES,
+    MOST_MODELS,
+    MOST_ROWS,
+    TEXT_CAP,
+    find_version,
+    parse_log,
+)
 from edgekit_converters.targets.edgetpu.statuses import STATUSES, find_status
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -239,6 +248,17 @@ def test_text_without_end_keeps_its_beginning_and_its_end():
     log = parse_log(text)
     assert (log.version, log.succeeded) == ("16.0.384591198", False)
     assert max(len(line) for line in log.attempts[0].messages) <= 300
+
+
+def test_models_rows_and_tries_without_end_are_counted():
+    """A search that goes on for ever keeps its last try, and its verdict; what is left out is counted."""
+    tries = parse_log("Try to compile segment with 3 ops\n" * (MOST_ATTEMPTS + 5) + texts.SUCCEEDED)
+    assert (len(tries.attempts), tries.dropped_lines) == (MOST_ATTEMPTS, 5)
+    assert tries.attempts[-1].succeeded is True
+    rows = parse_log(texts.log_file("m", (("ADD", 1, MAPPED),) * (MOST_ROWS + 3)))
+    assert (len(rows.models[0].rows), rows.dropped_lines) == (MOST_ROWS, 3)
+    models = parse_log("Input model: a.tflite\n" * (MOST_MODELS + 2))
+    assert (len(models.models), models.dropped_lines) == (MOST_MODELS, 2)
 
 
 def test_version_of_a_compiler():

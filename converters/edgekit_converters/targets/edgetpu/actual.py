@@ -202,7 +202,7 @@ def _warnings(
     told = sum(count for count in counts if count is not None)
     if None not in counts and told != sum(placed):
         said.append(
-            f"the compiler says {told} operators run on the Edge TPU, by the names of tensors edgekit finds {sum(placed)}"
+            f"the compiler says {told} operator(s) run on the Edge TPU, by the names of tensors edgekit finds {sum(placed)}"
         )
     said += _differences(check)
     said += [f"{file.file} has nothing for an Edge TPU: it runs on the processor" for file in made if not file.packaged]
@@ -221,7 +221,7 @@ def _differences(check: MappingCheck | None) -> list[str]:
         return []
     both = (("on the Edge TPU", check.predicted_on_target_only), ("on the processor", check.actually_on_target_only))
     return [
-        f"edgekit predicted {len(indices)} operators {where} that the compiler placed otherwise: "
+        f"edgekit predicted {len(indices)} operator(s) {where} that the compiler placed otherwise: "
         + ", ".join(map(str, indices[:SHOWN]))
         + (" …" if len(indices) > SHOWN else "")
         for where, indices in both
