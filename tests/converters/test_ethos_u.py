@@ -50,7 +50,7 @@ def pooled_model(side: int) -> bytes:
         return options
 
     half = Tensor("squashed", "int8", (1, SIDE, SIDE, 4), None, (1 / 128,), (0,))
-    tensors = [image("in"), image('first,pooled "so"'), half, dataclasses.replace(half, name="second")]
+    tensors = [image("in"), image('first,pooled "so"\nand on'), half, dataclasses.replace(half, name="second")]
     ops = [
         Op("AVERAGE_POOL_2D", (0,), (1,), pool(3)),
         Op("TANH", (1,), (2,)),
@@ -197,7 +197,7 @@ def pooled() -> TargetReport:
 
 
 def test_operators_are_told_apart_by_their_place(pooled: TargetReport) -> None:
-    """Of two equal operators the one vela refuses is on the CPU, with the remedy, though a name holds commas and quotes."""
+    """Of two equal operators the refused one is on the CPU, though a name holds commas, quotes and lines."""
     assert [op.placement for op in pooled.ops] == ["ethos-u", "ethos-u", "cpu"]
     assert pooled.ops[2].reason.startswith("kernel width: 9 out of range (Kernel constraints:")
     assert "8 × 8" in pooled.ops[2].remedy
@@ -536,6 +536,9 @@ def test_a_database_cut_off_or_told_twice_is_said(tmp_path: Path) -> None:
     whole = path.read_text()
     path.write_text(whole[: whole.rindex("]]>")])
     with pytest.raises(TargetError, match="cut off"):
+        read_database(path, 2)
+    path.write_text(whole.replace("8,1", "8" * 70_000))
+    with pytest.raises(TargetError, match="too long"):
         read_database(path, 2)
     path.write_text(whole + whole)
     with pytest.raises(TargetError, match="got two"):

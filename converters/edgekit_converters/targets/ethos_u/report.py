@@ -166,17 +166,13 @@ def _warnings(
     graph: OperatorGraph, summary: Summary, said: Said, on_cpu: int, options: Mapping[str, object]
 ) -> tuple[str, ...]:
     found = []
-    assumed = [
-        f"{what} {summary.texts.get(key, '?')} ({flag})"
-        for what, key, flag in (
-            ("system configuration", "system_config", "--system-config"),
-            ("memory mode", "memory_mode", "--memory-mode"),
-        )
-        if key not in options
-    ]
-    if assumed:
+    settings = {"system_config": "system configuration", "memory_mode": "memory mode"}
+    left = [key for key in settings if key not in options]
+    if left:
+        assumed = " and the ".join(f"{settings[key]} {summary.texts.get(key, '?')}" for key in left)
+        flags = " ".join(f"--{key.replace('_', '-')} …" for key in left)
         found.append(
-            f"vela assumes the {' and the '.join(assumed)}: name those of your chip, the figures depend on them"
+            f"vela assumes the {assumed}: the figures depend on it, name your chip's (edgekit compile {flags})"
         )
     if 0 < on_cpu < len(graph.operators):
         found.append(f"{on_cpu} of {len(graph.operators)} operators stay on the CPU: their time is in no figure")

@@ -97,8 +97,8 @@ def run_vela(vela: Vela, arguments: Sequence[str], *, deadline_s: float, folder:
     log, code = _ended(child, deadline_s)
     if code is None:
         raise TargetError(
-            f"expected {vela.title} to be done within {deadline_s:g} s, it was not and was ended: the model may be too "
-            "large for this machine; give it longer",
+            f"expected {vela.title} to be done within {deadline_s:g} s, it was not and was ended: the model may be "
+            "damaged, or too large for this machine; give it longer (--deadline-s)",
             log=log,
         )
     if code != 0:
@@ -161,7 +161,8 @@ def _failure(vela: Vela, code: int, log: str) -> TargetError:
     if not raised:
         return TargetError(f"{vela.title} ended with exit code {code}: {short(log[-300:])}", log=log)
     kind, text = raised[-1]
-    what = short(text.strip("'\"").removeprefix("Error: "))
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    what = short((text[1:-1] if quoted else text).removeprefix("Error: "))
     if kind in _REFUSALS:
         return TargetError(f"{vela.title} refuses: {what}", refused=True, log=log)
     return TargetError(f"{vela.title} failed with {kind}: {what}", log=log)

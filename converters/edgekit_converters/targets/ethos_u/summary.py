@@ -183,24 +183,26 @@ def _tables(path: Path, wanted: tuple[str, ...]) -> dict[str, list[dict[str, str
 def _rows(lines: Iterator[str]) -> list[dict[str, str]]:
     next(lines, "")  # <![CDATA[
     rows: list[dict[str, str]] = []
-    header: list[str] = []
+    header = next(csv.reader([next(lines, "")[:LINE_CAP]]), [])
+    begun = ""
     for line in lines:
         if line.startswith("]]>"):
             return rows
-        values = next(csv.reader([line[:LINE_CAP]]), [])
-        if not header:
-            header = values
-        elif len(rows) >= MOST_ROWS:
-            raise _unreadable(f"expected at most {MOST_ROWS} rows in a table of its debug database, got more")
-        else:
-            rows.append(_row(header, values))
-    raise _unreadable("expected whole tables in its debug database, one is cut off")
+        begun = f"{begun}{line}"[:LINE_CAP]
+        values = next(csv.reader([begun.rstrip("\n").replace("\n", " ")]), [])
+        if len(values) < len(header) and len(begun) < LINE_CAP:
+            continue  # a name of a tensor goes over several lines
+        if len(rows) >= MOST_ROWS or len(values) < len(header):
+            break
+        rows.append(_row(header, values))
+        begun = ""
+    raise _unreadable("expected whole tables in its debug database, one is cut off, or too long")
 
 
 def _row(header: list[str], values: list[str]) -> dict[str, str]:
-    """One row by column. Names of tensors come from the file and may hold what separates columns: everything before the name
-    is counted from the front, everything behind it from the back."""
-    if "name" not in header or len(values) <= len(header):
+    """One row by column, which are as many as in ``header`` or more. Names of tensors come from the file and may hold what
+    separates columns: everything before the name is counted from the front, everything behind it from the back."""
+    if "name" not in header or len(values) == len(header):
         return dict(zip(header, values, strict=False))
     place = header.index("name")
     behind = len(header) - place - 1
