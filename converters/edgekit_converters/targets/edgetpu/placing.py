@@ -59,7 +59,7 @@ class Placing:
 
 def place(operators: Sequence[Operator], *, multiple_subgraphs: bool = False, limits: Limits = LIMITS) -> Placing:
     """Place the operators of a graph, in their order. Without ``multiple_subgraphs`` the compiler keeps one piece: the first
-    that it can map, however small it is, and not the largest."""
+    that it can map, however small it is, and not the largest (google-coral/edgetpu#342, #433: one operator of 191)."""
     rules = tuple(broken_rule(operator, limits) for operator in operators)
     pieces = [piece.operators for piece in cut(operators, [rule is None for rule in rules]) if piece.supported]
     kept = pieces if multiple_subgraphs else pieces[:1]
