@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-__all__ = ["CompiledInterpreter", "check_compiled_model"]
+__all__ = ["ILLEGAL", "CompiledInterpreter", "check_compiled_model"]
 
 NAMES = ("CompiledModel", "CpuOptions", "HardwareAccelerator", "Options")
 INSTALL = 'pip install "ai-edge-litert>=2.3"'
+# What the aarch64 wheel of 2.3.0 says itself on a Cortex-A72: "compiled with lse enabled".
+ILLEGAL = (
+    "the GPU library that LiteRT loads for every CompiledModel is built for newer processors (on ARM v8.1 and up: a "
+    "Raspberry Pi 5, not 4, 3 or Zero 2)"
+)
 
 
 def check_compiled_model(runtime: Runtime) -> Any:
@@ -66,11 +71,6 @@ class CompiledInterpreter:
         self._model = litert.CompiledModel.from_buffer(content, options=options)
         self._find_main_graph()
         self._stale = True
-
-    @property
-    def fully_accelerated(self) -> bool:
-        """What LiteRT says; with the CPU among the accelerators it is true of a model that no other took an operator of."""
-        return bool(self._model.is_fully_accelerated())
 
     def get_input_details(self) -> list[dict[str, Any]]:
         """The inputs in the graph's order, with the shapes as they are now."""

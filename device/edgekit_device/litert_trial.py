@@ -28,7 +28,7 @@ from .accelerators.finding import ERROR, Finding
 from .accelerators.vulkan import find_adapters
 from .delegates import DelegateRequest
 from .errors import DelegateError
-from .litert_model import CompiledInterpreter, check_compiled_model
+from .litert_model import ILLEGAL, CompiledInterpreter, check_compiled_model
 from .loading import run_once
 from .probe import no_core_dump, signal_name
 from .tensors import TensorSpec, read_spec
@@ -97,8 +97,8 @@ def try_litert(runtime: Runtime, content: bytes, threads: int, name: str, reques
 
 def _tried(content: bytes, threads: int, name: str, request: DelegateRequest) -> DelegateRequest:
     alone = tuple(accelerator for accelerator in request.accelerators if accelerator != "cpu")
-    outcome = _run_child(content, threads, alone or ("cpu",))
-    partly = alone and alone != request.accelerators and PARTLY in str(outcome.told.get("error"))
+    outcome = _run_child(content, threads, alone)
+    partly = alone != request.accelerators and PARTLY in str(outcome.told.get("error"))
     if partly:
         outcome = _run_child(content, threads, request.accelerators)
     asked = "litert:" + "+".join(request.accelerators)
@@ -109,18 +109,13 @@ def _tried(content: bytes, threads: int, name: str, request: DelegateRequest) ->
             f"{asked} gives other outputs of {name} than the CPU: {clean_text(outcome.told['off'])}, on the same random inputs. "
             "LiteRT does not run this model rightly there: run it with --delegate auto"
         )
-    working = [name for name in alone if _worked(name, outcome.log, content)]
+    dispatched = ("npu",) if COMPILED_FOR_NPU in custom_operators(content) else ()  # which nothing else can run
+    working = [name for name in alone if name in dispatched or re.search(WORK[name], outcome.log)]
     if not partly and alone == ("gpu",):
         working = ["gpu"]  # LiteRT refuses it unless the GPU runs every operator
-    if alone and alone == request.accelerators and not working:
+    if alone == request.accelerators and not working:
         raise DelegateError(f"{asked} ran {name}, and nothing shows that anything but the CPU did: {_reason(outcome)}")
-    return _credited(request, working, outcome, partly=bool(partly))
-
-
-def _worked(accelerator: str, log: str, content: bytes) -> bool:
-    if accelerator == "npu" and COMPILED_FOR_NPU in custom_operators(content):
-        return True  # nothing but an NPU runs that operator
-    return re.search(WORK[accelerator], log) is not None
+    return _credited(request, working, outcome, partly=partly)
 
 
 def _credited(request: DelegateRequest, working: list[str], outcome: _Outcome, *, partly: bool) -> DelegateRequest:
@@ -152,6 +147,7 @@ def _failure(outcome: _Outcome, name: str, asked: str) -> DelegateError:
         how = f"{asked} hangs while {stage}: it did not finish within {DEADLINE_S:g} s"
     elif outcome.signal_name:
         how = f"{asked} crashes the process ({outcome.signal_name}) while {stage}"
+        how += f": {ILLEGAL}" if outcome.signal_name == "SIGILL" else ""
     else:
         how = f"{asked} cannot run {name}: {_reason(outcome)}"
         if PARTLY in str(outcome.told.get("error")) and re.search(WORK.get(asked.partition(":")[2], "-"), outcome.log):

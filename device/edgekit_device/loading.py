@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 from ._runtime import Runtime, translate
 from .delegates import AUTO, DelegateRequest, delegate_options, reopened_options
-from .errors import DelegateError, InputError, ModelError
+from .errors import DelegateError, InputError, ModelCrashError, ModelError
 from .flatbuffer import verify
 from .probe import probe
 from .tensors import random_input, read_spec
@@ -177,4 +177,12 @@ def probe_model(
         if batch is not None:
             resize_interpreter(interpreter, batch)
 
-    probe(load_and_run, f"{runtime.name} cannot load {name}")
+    try:
+        probe(load_and_run, f"{runtime.name} cannot load {name}")
+    except ModelCrashError as error:
+        if delegate.kind != "litert" or error.signal_name != "SIGILL":
+            raise
+        from .litert_model import ILLEGAL
+
+        said = f"litert:cpu kills the process (SIGILL): {ILLEGAL}. Run it with --delegate auto"
+        raise DelegateError(said, signal_name=error.signal_name) from error

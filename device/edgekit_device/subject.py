@@ -159,5 +159,5 @@ def _try_first(model: ModelSource, plan: Plan, runtime: Runtime, probe: bool) ->
         from .trial import try_delegate
 
         try_delegate(runtime, content, plan.threads, name, delegate)
-    elif probe:
+    elif probe or delegate.kind == "litert":  # whose libraries may be built for another processor
         probe_model(runtime, content, plan.threads, name, delegate=delegate)

@@ -22,6 +22,7 @@ BEHAVIOURS = (
     "unfinite",
     "silent",
     "crash",
+    "illegal",
     "hang",
     "refuse",
     "absent",
@@ -99,6 +100,8 @@ class CompiledModel:
         if BEHAVE in ("part", "part-unused") and not asked & HardwareAccelerator.CPU:
             log(MISSING if BEHAVE == "part-unused" else NPU if asked == HardwareAccelerator.NPU else [])
             raise RuntimeError(PARTLY)
+        if BEHAVE == "illegal":
+            os.kill(os.getpid(), signal.SIGILL)
         if BEHAVE == "hang":
             time.sleep(600)
         if BEHAVE in ("opencl", "part-unused"):

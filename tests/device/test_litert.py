@@ -259,6 +259,8 @@ def test_what_really_took_over_is_reported(
     ("behaviour", "delegate", "signal", "message"),
     [
         ("crash", "litert:gpu", "SIGSEGV", "litert:gpu crashes the process (SIGSEGV) while running"),
+        ("illegal", "litert:cpu", "SIGILL", "litert:cpu kills the process (SIGILL): the GPU library that LiteRT loads"),
+        ("illegal", "litert:gpu", "SIGILL", "(SIGILL) while compiling {model}: the GPU library that LiteRT loads"),
         ("hang", "litert:npu", "SIGKILL", f"hangs while compiling {{model}}: it did not finish within {HANG_S:g} s"),
         ("refuse", "litert:gpu", None, "litert:gpu cannot run {model}: INTERNAL: No adapters found"),
         ("part", "litert:npu", None, "cannot run all of {model}: with the CPU for the rest it is litert:npu+cpu"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .._runtime import Runtime
 from ..delegates import LITERT_ACCELERATORS, DelegateRequest
-from ..errors import DelegateError
+from ..errors import DelegateError, ModelError
 
 __all__ = ["LiteRtAccelerator", "find_accelerators", "tiny_model"]
 
@@ -54,17 +54,16 @@ def find_accelerators(runtime: Runtime) -> tuple[LiteRtAccelerator, ...]:
 @functools.lru_cache(maxsize=8)
 def _tried(runtime: Runtime, accelerator: str) -> LiteRtAccelerator:
     from ..litert_trial import try_litert
+    from ..loading import probe_model
 
-    name = f"litert:{accelerator}"
+    name, asked = f"litert:{accelerator}", DelegateRequest("litert", accelerators=(accelerator,))
     try:
-        took = try_litert(
-            runtime, tiny_model(), 1, "a small model", DelegateRequest("litert", accelerators=(accelerator,))
-        )
-    except DelegateError as error:
-        return LiteRtAccelerator(name, False, reason=_reason(error))
+        if accelerator == "cpu":
+            probe_model(runtime, tiny_model(), 1, "a small model", delegate=asked)
+            return LiteRtAccelerator(name, True)
+        took = try_litert(runtime, tiny_model(), 1, "a small model", asked)
+    except (DelegateError, ModelError) as error:
+        # LiteRT's own words where it only refused; a crash or a hang is told whole.
+        refused = [] if getattr(error, "signal_name", None) else getattr(error, "findings", [])
+        return LiteRtAccelerator(name, False, reason=refused[0].found if refused else str(error))
     return LiteRtAccelerator(name, True, took.library, dict(took.options).get("adapter", ""), "software" in took.taken)
-
-
-def _reason(error: DelegateError) -> str:
-    """LiteRT's own words where it only refused; a crash or a hang is told whole."""
-    return error.findings[0].found if error.findings and error.signal_name is None else str(error)

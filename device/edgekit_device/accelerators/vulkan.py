@@ -14,7 +14,6 @@ from ..text import clean_text
 
 __all__ = ["Adapter", "find_adapters"]
 
-LIBRARIES = ("libvulkan.so.1", "libvulkan.so")
 MOST = 16
 CREATE_INFO = b"\1"  # VkInstanceCreateInfo with its structure type and nothing asked for
 CPU_TYPE = 4  # VK_PHYSICAL_DEVICE_TYPE_CPU
@@ -30,13 +29,10 @@ class Adapter(NamedTuple):
 
 def find_adapters() -> list[Adapter]:
     """Every adapter of this machine's Vulkan; empty where there is none, or no Vulkan."""
-    for name in LIBRARIES:
-        try:
-            vulkan = ctypes.CDLL(name)
-        except OSError:
-            continue
-        return _adapters(vulkan)
-    return []
+    try:
+        return _adapters(ctypes.CDLL("libvulkan.so.1"))
+    except OSError:
+        return []
 
 
 def _adapters(vulkan: ctypes.CDLL) -> list[Adapter]:
