@@ -90,7 +90,7 @@ def _sized(kind: str, given: Sequence[int], made: Sequence[int]) -> Operator:
 
 
 def _transposed(made: Sequence[int]) -> Operator:
-    kernel, given = weights("kernel", (made[-1], 2, 2, 1)), value("in", (1, made[1] // 2, made[2] // 2, 1))
+    kernel, given = weights("kernel", (made[-1], 2, 2, 1)), value("in", (1, made[1] // 2, made[2] // 2, 2 * made[3]))
     return one(
         "TRANSPOSE_CONV",
         [constant("size", made), kernel, given],

@@ -20,12 +20,9 @@ __all__ = [
     "activations",
     "breaks_concatenation",
     "computes_weights",
-    "exceeds_mean_window",
-    "exceeds_nearest_size",
     "exceeds_reshape_size",
     "exceeds_row_size",
     "exceeds_size",
-    "exceeds_softmax_size",
     "has_batch",
     "has_float",
     "has_groups",
@@ -54,6 +51,7 @@ _ELEMENTWISE = frozenset(
 )
 _WEIGHED = frozenset(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"))
 _RECURRENT = frozenset(("UNIDIRECTIONAL_SEQUENCE_LSTM",))
+_ON_ONE_TILE = frozenset(("resize-nearest-size", "reshape-size", "row-tensor-size", "transpose-conv-size"))
 MANY_CHANNELS = 1024  # a tensor of one row with so many channels comes from a model that had its channels first
 
 
@@ -186,27 +184,12 @@ def is_spread(operator: Operator, limits: Limits) -> bool:
 
 
 def exceeds_size(limit: str) -> Callable[[Operator, Limits], bool]:
-    """Whether the elements of the output exceed ``limit``."""
+    """The condition that an operator's size, in the measure of ``limit``, exceeds it."""
 
     def exceeds(operator: Operator, limits: Limits) -> bool:
         return limits[limit].exceeded_by(measure(operator, limit))
 
     return exceeds
-
-
-def exceeds_mean_window(operator: Operator, limits: Limits) -> bool:
-    """More elements in one mean than the limit."""
-    return limits["mean-window"].exceeded_by(measure(operator, "mean-window"))
-
-
-def exceeds_softmax_size(operator: Operator, limits: Limits) -> bool:
-    """Longer rows than the limit."""
-    return limits["softmax-size"].exceeded_by(measure(operator, "softmax-size"))
-
-
-def exceeds_nearest_size(operator: Operator, limits: Limits) -> bool:
-    """More bytes on a tile than the limit."""
-    return limits["resize-nearest-size"].exceeded_by(measure(operator, "resize-nearest-size"))
 
 
 def exceeds_reshape_size(operator: Operator, limits: Limits) -> bool:
@@ -229,7 +212,7 @@ def measure(operator: Operator, limit: str) -> int:
         return elements(given) // max(1, elements(made))
     if limit == "softmax-size":
         return planes(given)[2]
-    if limit in ("resize-nearest-size", "reshape-size", "row-tensor-size"):
+    if limit in _ON_ONE_TILE:
         return sum(tile_bytes(tensor) for tensor in activations(operator))
     return elements(made)
 
