@@ -239,6 +239,17 @@ def test_bytes_that_are_no_model_are_named_before_tflm_sees_them() -> None:
             check_micro(content, MICRO)
 
 
+def test_damage_that_the_model_card_does_not_see_is_named_too() -> None:
+    """The card does not read the empty buffer 0; that it lies outside the file is found before TFLM is asked."""
+    content = bytearray(conv_model("int8"))
+    table = schema.Model.GetRootAs(content, 0)._tab
+    first = table.Vector(table.Offset(12))  # the field buffers
+    content[first : first + 4] = b"\xf0\xff\xff\xff"
+    read_model_card(bytes(content))
+    with pytest.raises(ModelFileError, match="point outside themselves"):
+        check_micro(bytes(content), MICRO)
+
+
 def test_rows_and_free_dimensions_run_as_stored_and_are_said() -> None:
     """Three rows are three rows; a free width is the stored one; a free number of rows needs no word."""
 

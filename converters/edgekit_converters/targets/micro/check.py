@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...layers import name_layers
-from ...model_card import ModelCard, OpCard, load_schema, read_model_card
+from ...model_card import ModelCard, OpCard, read_model_card
 from ..records import EXECUTED, OpPlacement, TargetReport
 from ..target import Target
 from .interpret import CRASHED, Session, Trial, find_tflm
+from .reading import has_weights_behind
 from .refusals import failed_node, reason_of, remedy_of
 from .samples import Sample, compare, prepare
 from .slices import slice_operators
@@ -22,6 +23,9 @@ DEADLINE_S = 300.0
 MIN_ARENA_BYTES, MAX_ARENA_BYTES = 64 * 2**20, 2**30
 BIG_ARENA_BYTES = 2**20
 UNSUPPORTED, MICRO = "unsupported", "micro"
+LOST_WEIGHTS = (
+    "its weights lie behind the flatbuffer (buffers with an offset), which TFLM does not read: it would take zeros"
+)
 HOST = (
     "the arena was found on this 64-bit machine with TFLM's reference kernels: a 32-bit chip needs less for pointers, kernels "
     "made for a chip (CMSIS-NN, Xtensa) may ask for buffers of their own; nothing here says how fast the model is there"
@@ -64,7 +68,7 @@ def check_micro(
     names = list(layers or name_layers(tflite))
     prepared = prepare(samples, card)
     with Session(deadline_s) as session:
-        lost = _lost_weights(tflite)
+        lost = LOST_WEIGHTS if has_weights_behind(tflite) else ""
         session.write_samples(prepared)
         whole = session.try_models([tflite], _arena(card), measure=True)[0]
         failed = {} if whole.ran else _failed_alone(session, tflite, card, whole)
@@ -93,14 +97,6 @@ def _arena(card: ModelCard) -> int:
     """An arena in which every model fits: all that is computed side by side, and room to spare. It costs nothing until used."""
     computed = sum(tensor.size_bytes for tensor in (*card.tensors, *card.other_tensors) if not tensor.constant)
     return min(MAX_ARENA_BYTES, max(MIN_ARENA_BYTES, 4 * computed))
-
-
-def _lost_weights(tflite: bytes) -> str:
-    """TFLM reads weights inside the flatbuffer alone; those behind it, as files near 2 GB have them, it takes for zeros."""
-    model = load_schema().Model.GetRootAs(tflite, 0)
-    if any(model.Buffers(i).Offset() > 1 for i in range(model.BuffersLength())):
-        return "its weights lie behind the flatbuffer (buffers with an offset), which TFLM does not read: it would take zeros"
-    return ""
 
 
 def _failed_alone(session: Session, tflite: bytes, card: ModelCard, whole: Trial) -> dict[int, Trial]:

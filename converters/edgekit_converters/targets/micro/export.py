@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import TargetError
-from ...model_card import ModelCard, load_schema, read_model_card
+from ...model_card import ModelCard, read_model_card
 from ..records import CompiledFiles, TargetReport
 from ..target import Target
 from .check import DEADLINE_S, check_micro
 from .operators import resolver_calls
+from .reading import count_variables
 from .samples import Sample
 from .source import C_TYPES, Facts, sources
 
@@ -66,7 +67,7 @@ def export_micro(
         headroom=headroom,
         said_by=report.said_by,
         parity=_parity_line(report),
-        resource_variables=_count_variables(tflite),
+        resource_variables=count_variables(tflite),
     )
     files = {f"{stem}.tflite": tflite, **sources(facts)}
     reserved = replace(
@@ -119,21 +120,6 @@ def _check_types(card: ModelCard, size_bytes: int) -> None:
                 f"expected a finite scale, got that of {tensor.name}: the file is damaged; convert the model again",
                 refused=True,
             )
-
-
-def _count_variables(tflite: bytes) -> int:
-    """The number of different variables that VAR_HANDLE operators name: the interpreter is told it."""
-    schema = load_schema()
-    model = schema.Model.GetRootAs(tflite, 0)
-    names = set()
-    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
-        for op in (graph.Operators(i) for i in range(graph.OperatorsLength())):
-            code = model.OperatorCodes(op.OpcodeIndex())
-            if code.BuiltinCode() == schema.BuiltinOperator.VAR_HANDLE and op.BuiltinOptions() is not None:
-                options = schema.VarHandleOptions()
-                options.Init(op.BuiltinOptions().Bytes, op.BuiltinOptions().Pos)
-                names.add(options.SharedName())
-    return len(names)
 
 
 def _parity_line(report: TargetReport) -> str:

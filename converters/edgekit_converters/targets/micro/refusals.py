@@ -79,7 +79,7 @@ def remedy_of(op: OpCard, operands: Sequence[TensorCard]) -> str:
     if "float16" in dtypes:
         return f"float16 has no kernels in TFLM: {INT8}, or --recipe float32"
     if "uint8" in dtypes:
-        return f"the uint8 scheme of TensorFlow 1 has no kernels any more: {INT8} --input-type int8 --output-type int8"
+        return f"uint8 is not in this kernel (TFLM has int8 ones; uint8 is TensorFlow 1's scheme, or a uint8 input): {INT8}"
     if "float32" in computed and any(tensor.constant and tensor.dtype == "int8" for tensor in operands):
         return f"dynamic-range (hybrid) kernels are not in TFLM: {INT8}"
     return "replace the layer it came from, or leave this operator to your own code after the model"

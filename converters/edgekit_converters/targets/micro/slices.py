@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...model_card import ModelCard, load_schema
+from .reading import damage_named
 
 __all__ = ["slice_operators"]
 
@@ -19,7 +20,13 @@ def slice_operators(model: bytes, card: ModelCard) -> Iterator[tuple[int, bytes]
     original's, what others compute becomes an input.
 
     Left out are those that read or write a state kept elsewhere (a resource): alone they would fail for that reason.
+    Raises ModelFileError where what the card does not read, such as the options, points outside the file.
     """
+    with damage_named(model):
+        yield from _slices(model, card)
+
+
+def _slices(model: bytes, card: ModelCard) -> Iterator[tuple[int, bytes]]:
     schema = load_schema()
     whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
     for op in card.ops:
