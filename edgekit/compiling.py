@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from edgekit_converters import ConverterError
 from edgekit_converters.targets.compiling import DEADLINE_S, OPTIONS
 from edgekit_converters.targets.compiling import compile_for as compile_models
+from edgekit_converters.targets.preflight import preflight
 from edgekit_converters.targets.records import CompiledFiles, TargetReport
-from edgekit_converters.targets.target import EDGETPU, Target, find_target
+from edgekit_converters.targets.target import CPU, EDGETPU, Target, find_target
 from edgekit_device.embedded import append_note, read_note
 
 from .boundary import translated
@@ -116,7 +119,10 @@ class _Job:
         """Variants of a run, kept in it."""
         by_name = {item.name: item for item in variants}
         models = {name: Path(item.path).read_bytes() for name, item in by_name.items()}
-        return self._each(models, lambda name, made: self._keep(store, by_name[name], models[name], made))
+        done = self._each(models, lambda name, made: self._keep(store, by_name[name], models[name], made))
+        for name in done.failures:
+            self._keep_refusal(store, name, models[name])
+        return done
 
     def run_files(self, paths: Mapping[str, Path], out: Path, *, force: bool) -> Results[Compiled]:
         """Files of any folder, compiled into ``out``; several get a folder each."""
@@ -160,6 +166,11 @@ class _Job:
             compiled = store.save_variant(*self._variant(variant, tflite, made))
         return Compiled(variant.name, made.report, written, compiled, made.log, made.compile_s)
 
+    def _keep_refusal(self, store: RunStore, name: str, tflite: bytes) -> None:
+        """What is known of a variant that was not compiled: the comparison shows why it is not there."""
+        with contextlib.suppress(ConverterError):
+            store.save_target_report(name, preflight(tflite, self.target))
+
     def _variant(self, variant: Variant, tflite: bytes, made: CompiledFiles) -> tuple[Variant, bytes]:
         """A compiled file as a variant that a board with an Edge TPU can be sent; it still knows how to be fed."""
         content = next(iter(made.files.values()))
@@ -191,6 +202,10 @@ def _zipped(content: bytes) -> bytes:
 def _checked(target: Target, options: dict[str, Any], together: bool) -> dict[str, Any]:
     """The options that were said; raises UsageError for those of another target's tool."""
     said = {name: value for name, value in options.items() if value not in (None, False, ())}
+    if target.kind == CPU:
+        raise UsageError(
+            f"{target.name} runs the .tflite as it is: there is nothing to compile. Measure it: edgekit bench --device NAME"
+        )
     own = OPTIONS[target.kind]
     for name in said:
         if name not in own:

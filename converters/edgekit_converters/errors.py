@@ -15,7 +15,6 @@ ConverterError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 __all__ = [
@@ -89,15 +88,13 @@ class ConverterCrashError(ConverterError):
 
 
 class UnknownTargetError(ConverterError):
-    """No target is called ``name``; ``choices`` are all there are."""
+    """No target is called so; ``choices`` are the names there are."""
 
     exit_code = 2
 
-    def __init__(self, name: str, choices: Sequence[str]) -> None:
-        close = difflib.get_close_matches(name, choices, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        super().__init__(f"unknown target {name!r}{hint} Choose from: {', '.join(choices)}")
-        self.name, self.choices = name, tuple(choices)
+    def __init__(self, message: str, *, choices: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 class TargetError(ConverterError):

@@ -118,7 +118,6 @@ def test_models_share_an_edge_tpu(tmp_path: Path, compiler: Path) -> None:
         ({"target": "micro", "out": "elsewhere"}, UsageError, "is kept in the run: leave --out out"),
         ({"target": "micro", "variants": ["int9"]}, UsageError, "has no variant 'int9'; did you mean 'int8'"),
         ({"target": "raspberry-pi-4"}, UsageError, "nothing to compile"),
-        ({"target": "coral", "options": {"compiler": "/no/compiler"}}, UsageError, "/no/compiler"),
     ],
 )
 def test_what_cannot_be_compiled_is_said(
@@ -128,6 +127,27 @@ def test_what_cannot_be_compiled_is_said(
     with pytest.raises(error, match=message):
         compile_for(run_folder, **asked)
     assert list((run_folder / "targets").rglob("*.*")) == []
+
+
+def test_a_compiler_that_is_not_there_is_named_and_the_prediction_kept(run_folder: Path) -> None:
+    """With the way to get one; nothing is compiled."""
+    with pytest.raises(UsageError, match="--compiler says /no/compiler, where there is no file"):
+        compile_for(run_folder, "coral", options={"compiler": "/no/compiler"})
+
+    assert [(name, report.basis) for name, report in RunStore.open(run_folder).target_reports()] == [
+        ("int8", "predicted")
+    ]
+    assert not (run_folder / "targets" / "coral" / "int8").exists()
+
+
+def test_a_variant_that_a_target_refuses_says_so_in_the_comparison(run_folder: Path) -> None:
+    """Beside one that it takes: weights alone in int8 have no kernels on a microcontroller."""
+    made = compile_for(run_folder, "micro", variants=["int8", "dynamic-int8"])
+    lines = {line.variant: line for line in compare(run_folder).across}
+
+    assert (list(made.by_variant), list(made.failures)) == (["int8"], ["dynamic-int8"])
+    assert lines["int8"].refusal == ""
+    assert "with filter type: INT8 not supported" in lines["dynamic-int8"].refusal
 
 
 def test_bad_models_are_named(tmp_path: Path, made_run: Path) -> None:

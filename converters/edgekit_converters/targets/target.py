@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,7 +71,9 @@ def find_target(name: str) -> Target:
     for target in known.values():
         if wanted == target.name or wanted in target.aliases:
             return target
-    raise UnknownTargetError(name, tuple(known))
+    close = difflib.get_close_matches(wanted, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    raise UnknownTargetError(f"unknown target {name!r}{hint} Choose from: {', '.join(known)}", choices=tuple(known))
 
 
 @cache
