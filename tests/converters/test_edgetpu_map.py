@@ -268,7 +268,7 @@ def any_graphs(draw: st.DrawFn) -> bytes:
     return build(Graph(tensors, ops, (0,), (len(tensors) - 1,)))
 
 
-@settings(max_examples=150)
+@settings(deadline=None, max_examples=120)
 @given(any_graphs(), st.booleans(), st.booleans())
 def test_no_readable_model_brings_it_down(tflite: bytes, several: bool, assumed: bool) -> None:
     """Whatever a file holds, each operator is placed, with a reason where it is off the chip, and the counts add up."""

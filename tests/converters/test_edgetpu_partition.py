@@ -6,7 +6,7 @@ from edgekit_converters.model_card import TensorCard
 from edgekit_converters.targets.edgetpu.partition import cut
 from edgekit_converters.targets.edgetpu.placing import place
 from edgekit_converters.targets.operators import Operator, read_operators
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.converters.edgetpu_models import chain
@@ -43,6 +43,7 @@ def _expected_pieces(kinds: list[bool], reads: list[set[int]]) -> list[int]:
     return pieces
 
 
+@settings(deadline=None, max_examples=100)
 @given(graphs())
 def test_every_operator_is_in_the_piece_the_formula_says(
     graph: tuple[list[Operator], list[bool], list[set[int]]],
@@ -56,6 +57,7 @@ def test_every_operator_is_in_the_piece_the_formula_says(
     assert [found[at] for at in range(len(operators))] == [numbers.index(piece) for piece in expected]
 
 
+@settings(deadline=None, max_examples=100)
 @given(graphs())
 def test_a_piece_reads_only_what_is_there(graph: tuple[list[Operator], list[bool], list[set[int]]]) -> None:
     """Pieces run one after the other: none reads what a later one makes, and each is of one kind."""
