@@ -72,6 +72,7 @@ def test_operators_without_weights_cost_no_cycles() -> None:
     """What is no layer with weights counts as nothing, also where its operands are left out."""
     assert count_cycles(plain("ADD", [tensor((1, 4, 4, 8))] * 2, tensor((1, 4, 4, 8)))) == 0
     assert count_cycles(Operator(0, "CONV_2D", 1, False, (), ())) == 0
+    assert count_cycles(layer("CONV_2D", tensor((1, 4, 4, 8)), (8, -3, 3, 8), (1, 4, 4, 8))) == 0
 
 
 @pytest.mark.parametrize(("target", "published"), [("coral-usb", 2.6), ("coral-pcie", 2.6), ("coral", 2.6)])

@@ -138,6 +138,14 @@ def test_memory_of_a_smaller_chip() -> None:
     assert predict_memory(layers, 2 * PARAMETER_MEMORY_BYTES) == Memory(3 * 2048 * 2052, 0, 3 * 2048 * 2052)
 
 
+@pytest.mark.parametrize("kernel", [(), (0, 3, 3, 8), (8, -3, 3, 8), (8, 8)])
+def test_shapes_that_are_no_convolution_take_nothing(kernel: tuple[int, ...]) -> None:
+    """A damaged kernel is no negative number of bytes."""
+    image = tensor((1, 4, 4, 8))
+    op = Operator(0, "CONV_2D", 1, False, (image, tensor(kernel, constant=True)), (tensor((1, 4, 4, 8)),))
+    assert packed_bytes(op) == 0
+
+
 def test_no_operators_take_nothing() -> None:
     """A model with nothing on the Edge TPU has nothing there."""
     assert predict_memory([]) == Memory(0, 0, 0)

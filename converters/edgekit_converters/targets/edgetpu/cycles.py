@@ -18,6 +18,8 @@ def count_cycles(op: Operator) -> int:
     """Cycles of a convolution, a depthwise one, or a fully connected layer; 0 for every other operator."""
     weights = op.inputs[1].shape if len(op.inputs) > 1 and op.inputs[1] is not None else ()
     image = op.outputs[0].shape if op.outputs and op.outputs[0] is not None else ()
+    if min((*weights, *image), default=0) < 1:
+        return 0
     if op.type == "FULLY_CONNECTED" and len(weights) == 2:
         return _steps(weights[1], 4) * _outputs(weights[0]) // 16
     if len(weights) != 4 or len(image) != 4:

@@ -182,14 +182,14 @@ def _softmax(op: Operator, made_by: Mapping[int, Operator]) -> int:
         if source is None or source.type != "RESHAPE" or not source.inputs:
             break
         tensor = source.inputs[0]
-    if tensor is None or not tensor.shape:
+    if tensor is None or min(tensor.shape, default=0) < 1:
         return 0
     return 48 * _up(tensor.shape[-1], 4) + (ALIGNMENT if tensor.shape[-1] > 1 else 0)
 
 
 def _weights(op: Operator) -> TensorCard | None:
     tensor = op.inputs[1] if len(op.inputs) > 1 else None
-    return tensor if tensor is not None and tensor.constant else None
+    return tensor if tensor is not None and tensor.constant and min(tensor.shape, default=0) > 0 else None
 
 
 def _constants(op: Operator) -> list[TensorCard]:
