@@ -20,9 +20,10 @@ from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters.errors import MissingPackageError, ModelFileError, TargetError
 from edgekit_converters.targets.ethos_u import run
 from edgekit_converters.targets.ethos_u.compiled import accelerators_of
+from edgekit_converters.targets.ethos_u.database import read_database
 from edgekit_converters.targets.ethos_u.options import ACCELERATORS
 from edgekit_converters.targets.ethos_u.run import LOG_CAP, Vela, find_vela, run_vela
-from edgekit_converters.targets.ethos_u.summary import read_database, read_said, read_summary
+from edgekit_converters.targets.ethos_u.summary import read_said, read_summary
 from edgekit_converters.targets.ethos_u.vela import VelaOptions, compile_ethos_u, model_ethos_u
 from edgekit_converters.targets.operators import read_operators
 from edgekit_converters.targets.records import COMPILED, MODELLED, CompiledFiles, TargetReport
@@ -492,7 +493,7 @@ def test_what_is_no_summary_is_said(text: str) -> None:
 SOURCE = '"id","operator","ext_key"\n1,"Conv2D",1\n2,"Relu",0\n3,"Conv2D",0\n'
 PERF = (
     '"id","source_id","operator","name","staging_usage","op_cycles","Sram_ac"\n'
-    '9,1,"Conv2D","a "quoted", "name"",5,10,1\n8,1,"Add","plain",7,1,2\n7,2,"Passthrough","r",0,0,0\n6,0,"Memcpy","",1,4,0\n'
+    '9,1,"Conv2D","a "quoted", "name""",5,10,1\n8,1,"Add","plain",7,1,2\n7,2,"Passthrough","r",0,0,0\n6,0,"Memcpy","",1,4,0\n'
     '5,3,"Conv2D","of another subgraph",1,2,0\n'
 )
 
@@ -535,10 +536,10 @@ def test_a_database_cut_off_or_told_twice_is_said(tmp_path: Path) -> None:
     path = database(tmp_path, perf=PERF, source=SOURCE)
     whole = path.read_text()
     path.write_text(whole[: whole.rindex("]]>")])
-    with pytest.raises(TargetError, match="cut off"):
+    with pytest.raises(TargetError, match="that ends"):
         read_database(path, 2)
     path.write_text(whole.replace("8,1", "8" * 70_000))
-    with pytest.raises(TargetError, match="too long"):
+    with pytest.raises(TargetError, match="that ends"):
         read_database(path, 2)
     path.write_text(whole + whole)
     with pytest.raises(TargetError, match="got two"):
@@ -560,3 +561,13 @@ def test_what_vela_says_is_read() -> None:
     assert (said.cpu_operators, said.npu_operators, said.free_axes) == (2, 30, 1)
     assert said.warnings == ("something",)
     assert read_said("").cpu_operators is None
+
+
+def test_the_words_of_version_5_0_are_read_too() -> None:
+    """Without quotes and commas, and with other messages right behind the rule."""
+    said = read_said(
+        "Warning (supported operators) operator:DIV ofm:d:0\nReason: Unsupported opType\n\n"
+        "Warning (supported operators) operator:MEAN ofm:m\nReason: too many\nAt most: 3\n"
+        'CPU performance estimation for "Passthrough" not implemented\n'
+    )
+    assert said.reasons == (("DIV", "d:0", "Unsupported opType"), ("MEAN", "m", "too many (At most: 3)"))

@@ -8,8 +8,9 @@ from ..operators import Operator, OperatorGraph
 from ..records import MODELLED, Estimate, LayerFigure, OpPlacement, TargetReport
 from ..target import Target
 from .compiled import ethos_u_operators
+from .database import Commands, Database
 from .remedies import TO_INT8, remedy_for
-from .summary import Commands, Database, Said, Summary
+from .summary import Said, Summary
 
 __all__ = ["CPU", "ETHOS_U", "HEADLINE", "modelled"]
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 from ...errors import MissingPackageError, TargetError
 from ...reason import short
 
-__all__ = ["Finished", "Vela", "configurations", "find_vela", "run_vela"]
+__all__ = ["Finished", "Vela", "configurations", "find_vela", "run_vela", "unreadable"]
 
 PACKAGE = "ethos-u-vela"
 INSTALL = "vela, Arm's compiler for Ethos-U, is not installed: pip install 'edgekit[ethos-u]'"
@@ -148,6 +148,11 @@ class _Log:
                 self._tail += chunk[room:]
                 if len(self._tail) > LOG_CAP:
                     del self._tail[: -LOG_CAP // 2 - 1]
+
+
+def unreadable(what: str) -> TargetError:
+    """The error for an answer of vela's that is not as expected."""
+    return TargetError(f"vela's answer cannot be read: {what}. Is it version 5.0 or newer?")
 
 
 def _failure(vela: Vela, code: int, log: str) -> TargetError:

@@ -16,10 +16,11 @@ from ..operators import OperatorGraph, read_operators
 from ..records import COMPILED, CompiledFiles, OpPlacement, TargetReport
 from ..target import Target
 from .compiled import ETHOS_U_OPERATOR, accelerators_of, ethos_u_operators
+from .database import read_database
 from .options import VelaOptions, family
 from .report import CPU, ETHOS_U, modelled
 from .run import Vela, configurations, find_vela, run_vela
-from .summary import read_database, read_said, read_summary
+from .summary import read_said, read_summary
 
 __all__ = ["VelaOptions", "compile_ethos_u", "model_ethos_u"]
 
