@@ -96,7 +96,18 @@ def _packages(data: bytes, graph: OperatorGraph) -> dict[int, Package]:
         options = {index: _options(data, raw.Operators(index), len(indices)) for index in indices}
     except _ACCESS_ERRORS as error:
         raise ModelFileError(f"expected the options of {CUSTOM_OP} inside the file: {DAMAGED}") from error
-    return {index: read_package(content) for index, content in options.items()}
+    return {index: _package(index, content) for index, content in options.items()}
+
+
+def _package(index: int, options: bytes) -> Package:
+    try:
+        return read_package(options)
+    except PlaceholderError:
+        raise
+    except ModelFileError as error:
+        raise ModelFileError(
+            f"operator {index} is an {CUSTOM_OP} without a whole package, as a compiler that failed leaves it: {error}"
+        ) from error
 
 
 def _options(data: bytes, raw: Any, count: int) -> bytes:
@@ -117,7 +128,9 @@ def _options(data: bytes, raw: Any, count: int) -> bytes:
 
 def _refused(graph: OperatorGraph, target: Target, why: str) -> TargetReport:
     ops = tuple(
-        OpPlacement(op.index, op.type, "unsupported" if op.type == CUSTOM_OP else "cpu", version=op.version)
+        OpPlacement(op.index, op.type, "unsupported", "a placeholder, no package", version=op.version)
+        if op.type == CUSTOM_OP
+        else OpPlacement(op.index, op.type, "cpu", version=op.version)
         for op in graph.operators
     )
     return TargetReport(
