@@ -49,6 +49,14 @@ def test_what_comes_behind_an_operator_the_tpu_lacks_is_lost() -> None:
     assert [op.reason for op in report.ops] == ["", "Operation not supported", LATER, LATER]
     assert (report.first_off_target, report.subgraphs) == (1, 1)
     assert "PReLU" in report.ops[1].remedy
+    assert report.ops[3].remedy == "change operator 1, LEAKY_RELU, which breaks the chain before it"
+
+
+def test_an_operator_before_the_first_piece_is_not_blamed_for_what_is_lost_behind_it() -> None:
+    """What the head of a model lacks costs nothing; what is lost is lost behind the operator that breaks the chain."""
+    report = _predicted("ELU", "CONV", "HARD_SWISH", "RELU")
+    assert _placements(report) == ["cpu", "edgetpu", "cpu", "cpu"]
+    assert (report.first_off_target, "operator 2, HARD_SWISH" in report.ops[3].remedy) == (2, True)
 
 
 def test_several_pieces_where_the_compiler_is_asked_for_them() -> None:

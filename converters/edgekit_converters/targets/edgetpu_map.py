@@ -11,7 +11,7 @@ from .edgetpu.latency import estimate_latency
 from .edgetpu.limits import LIMITS, Limits
 from .edgetpu.memory import predict_memory
 from .edgetpu.op_table import COMPILER_RUNTIME
-from .edgetpu.placing import Placing, place
+from .edgetpu.placing import LATER_SUBGRAPH, Placing, place
 from .edgetpu.refusals import Refusal, find_refusal
 from .edgetpu.remedies import remedy_for
 from .edgetpu.warnings import find_warnings
@@ -119,12 +119,21 @@ def _placements(
                 type=operator.type,
                 placement=EDGETPU if mapped[at] else "cpu",
                 reason=reason,
-                remedy=_remedied(cause, operator, graph),
+                remedy=_look_before(placing, at) if cause == LATER_SUBGRAPH else _remedied(cause, operator, graph),
                 layer=(layers[at] or "") if at < len(layers) else "",
                 version=operator.version,
             )
         )
     return tuple(found)
+
+
+def _look_before(placing: Placing, at: int) -> str:
+    """What is lost behind an operator is won back by changing that one."""
+    before = placing.breaks[at]
+    if before is None:
+        return ""
+    breaking = placing.operators[before]
+    return f"change operator {breaking.index}, {breaking.type}, which breaks the chain before it"
 
 
 def _first_off_target(placing: Placing, refusal: Refusal | None) -> int | None:

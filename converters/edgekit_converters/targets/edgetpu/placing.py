@@ -43,6 +43,23 @@ class Placing:
         rule = self.rules[place]
         return rule.reason if rule is not None else "" if self.mapped[place] else _LATER
 
+    @cached_property
+    def breaks(self) -> tuple[int | None, ...]:
+        """For each operator, the place of the first refused one on the way to it that is behind the Edge TPU's part; of the first
+        on the way, where none is behind it. An operator that is refused is on its own way. None where nothing is."""
+        behind = set(_behind(self.operators, self.mapped))
+        refused: dict[int, tuple[bool, int]] = {}  # by tensor; those before the Edge TPU's part rank last
+        found: list[int | None] = []
+        for place, operator in enumerate(self.operators):
+            on_the_way = [refused[tensor.index] for tensor in operator.computed_inputs if tensor.index in refused]
+            if self.rules[place] is not None:
+                on_the_way.append((place not in behind, place))
+            first = min(on_the_way, default=None)
+            found.append(None if first is None else first[1])
+            if first is not None:
+                refused.update((tensor.index, first) for tensor in operator.outputs if tensor is not None)
+        return tuple(found)
+
     def first_break(self) -> int | None:
         """The first operator that breaks the chain: one that is refused, and behind which others are lost; else the first that
         is refused behind the first piece, conversions at its end apart; None where the whole model hangs together."""
