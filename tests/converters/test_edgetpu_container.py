@@ -222,7 +222,7 @@ def test_what_holds_no_package_is_refused(options: bytes) -> None:
         read_package(options)
     data = compiled_model(dense_model("int8"), packages=[options])
     assert (is_compiled(data), has_package(data)) == (True, False)
-    with pytest.raises(ModelFileError, match="expected|as a compiler that failed leaves it"):
+    with pytest.raises(ModelFileError, match=r"expected|as a compiler that failed leaves it"):
         read_compiled(data, TARGET)
 
 
