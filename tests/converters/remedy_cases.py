@@ -380,6 +380,28 @@ CASES: tuple[RemedyCase, ...] = (
         early=True,
     ),
     RemedyCase(
+        "rms-normalization",
+        "operator",
+        "SQUARE",
+        "layers.BatchNormalization() instead of layers.RMSNormalization",
+        on(MAP, lambda keras, x: keras.layers.RMSNormalization()(_conv(keras, x))),
+        on(MAP, lambda keras, x: keras.layers.BatchNormalization()(_conv(keras, x))),
+        early=True,
+    ),
+    RemedyCase(
+        "unit-normalization",
+        "operator",
+        "SQUARE",
+        "before layers.UnitNormalization",
+        on(ROW, lambda keras, x: keras.layers.UnitNormalization()(keras.layers.Dense(8)(x))),
+        on(ROW, lambda keras, x: keras.layers.Dense(8)(x)),
+        early=True,
+    ),
+    RemedyCase("softsign", "operator", "ABS", "'tanh'", activated("softsign"), activated("tanh")),
+    RemedyCase(
+        "squareplus", "operator", "SQUARE", "'squareplus'", activated("squareplus"), activated("silu"), early=True
+    ),
+    RemedyCase(
         "loop",
         "operator",
         "WHILE",

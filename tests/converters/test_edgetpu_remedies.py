@@ -258,7 +258,7 @@ def test_what_a_remedy_names_exists(zoo) -> None:
     layers = set(re.findall(r"layers\.([A-Z]\w+)", text))
     paths = set(re.findall(r"keras\.([\w.]*\w)", text)) | {f"layers.{name}" for name in layers}
     activations = set(re.findall(r"'(\w+)'", " ".join(re.findall(r"(?:activation=|instead of )[^\"]*", text))))
-    functions = set(re.findall(r"numpy\.(\w+)", text))
+    functions = set(re.findall(r"numpy\.([\w.]*\w)", text))
 
     assert len(layers) > 20
     assert {"silu", "relu6"} <= activations
@@ -267,7 +267,7 @@ def test_what_a_remedy_names_exists(zoo) -> None:
     for name in activations - {"nearest", "float32"}:
         assert keras.activations.get(name) is not None
     for name in functions:
-        assert callable(getattr(np, name))
+        assert callable(attrgetter(name)(np))
 
 
 def test_what_a_remedy_types_is_an_option_of_edgekit() -> None:

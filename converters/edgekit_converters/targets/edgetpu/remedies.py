@@ -93,7 +93,7 @@ def _rank(operator: Operator, graph: OperatorGraph) -> str:
         found = next((_transpose(op) for op in beside if op is not None and op.type == "TRANSPOSE"), "")
         return found or _one_at_a_time(operator, graph)
     shape = made_shape(operator)
-    if operator.type not in _POINTWISE or len(shape) < 4:
+    if operator.type not in _POINTWISE or len(shape) < 4 or any(other.type == "CONV_3D" for other in graph.operators):
         return _one_at_a_time(operator, graph)
     return f"fold {'×'.join(map(str, shape[1:]))} with layers.Reshape({(prod(shape[1:-1]), shape[-1])}) before it"
 

@@ -150,6 +150,26 @@ def _negation(operator: Operator, graph: OperatorGraph) -> str:
     return "multiply by -1.0 instead of negating"
 
 
+def _absolute(operator: Operator, graph: OperatorGraph) -> str:
+    """Alone, or as part of an activation that has more to it."""
+    types = {other.type for other in graph.operators}
+    if "DIV" in types:
+        return "activation='tanh' instead of 'softsign' here, and fine-tune"
+    return "" if "GREATER" in types else "layers.Maximum()([x, -1.0 * x]) instead of keras.ops.abs: the same values"
+
+
+def _square(operator: Operator, graph: OperatorGraph) -> str:
+    """Alone, or as part of a normalization or an activation that has more to it."""
+    types = {other.type for other in graph.operators}
+    if "SQRT" in types:
+        return _ACTIVATION.format("'squareplus'")
+    if "RSQRT" not in types:
+        return "layers.Multiply()([x, x]) instead of squaring: the same values"
+    if "SUM" in types:
+        return "end the model before layers.UnitNormalization, and divide its answer by numpy.linalg.norm"
+    return "layers.BatchNormalization() instead of layers.RMSNormalization, and train again"
+
+
 def _cast(operator: Operator, graph: OperatorGraph) -> str:
     inputs = {tensor.index for tensor in graph.card.inputs}
     if any(tensor.index in inputs for tensor in operator.computed_inputs):
@@ -175,7 +195,7 @@ _LOOP = (
     "layers.GRU or layers.SimpleRNN"
 )
 _BY_TYPE: Mapping[str, Remedy] = {
-    "ABS": _say("layers.Maximum()([x, -1.0 * x]) instead of keras.ops.abs: the same values"),
+    "ABS": _absolute,
     "ARG_MAX": _say("end the model before it, and take numpy.argmax of its answer"),
     "ARG_MIN": _say("end the model before it, and take numpy.argmin of its answer"),
     "BATCH_TO_SPACE_ND": _say("convert again from Keras: edgekit convert MODEL keeps dilation_rate in the convolution"),
@@ -193,7 +213,7 @@ _BY_TYPE: Mapping[str, Remedy] = {
     "MIRROR_PAD": _mirror_pad,
     "NEG": _negation,
     "SPACE_TO_BATCH_ND": _say("convert again from Keras: edgekit convert MODEL keeps dilation_rate in the convolution"),
-    "SQUARE": _say("layers.Multiply()([x, x]) instead of squaring: the same values"),
+    "SQUARE": _square,
     "TILE": _repeat,
     "TOPK_V2": _say("end the model before it, and sort its answer with numpy.argsort"),
     "UNPACK": _unpack,
