@@ -93,6 +93,16 @@ def _deadly() -> bytes:
     return build(Graph([_float("in"), Tensor("out", "int32", (1,))], [Op("ARG_MAX", (0,), (1,))], (0,), (1,)))
 
 
+def _int4() -> bytes:
+    """A fully connected layer whose weights take four bits."""
+    packed = np.random.default_rng(0).integers(-128, 128, 4 * 2, dtype=np.int8)
+    kernel = Tensor("kernel", "int4", (4, 4), values=packed, scales=(0.25,) * 4, zero_points=(0,) * 4)
+    ends = [Tensor(name, "int8", (1, 4), None, (0.5,), (3,)) for name in ("in", "out")]
+    bias = Tensor("bias", "int32", (4,), np.ones(4, np.int32), (0.125,) * 4, (0,) * 4)
+    op = Op("FULLY_CONNECTED", (0, 1, 2), (3,), schema.FullyConnectedOptionsT(), version=10)
+    return build(Graph([ends[0], kernel, bias, ends[1]], [op], (0,), (3,)))
+
+
 def _endless() -> bytes:
     """A loop whose condition is always true."""
     options = schema.WhileOptionsT()
@@ -176,12 +186,13 @@ def test_every_operator_that_does_not_run_has_its_own_reason() -> None:
         (conv_model("dynamic-int8"), "Hybrid models are not supported on TFLite Micro", "dynamic-range"),
         (dense_model("dynamic-int8"), "Input type: FLOAT32 with filter type: INT8 not supported", "dynamic-range"),
         (conv_model("float16"), "input->type == kTfLiteInt8", "float16 has no kernels in TFLM"),
+        (_int4(), "filter->type != kTfLiteInt4", "weights of 4 bits"),
         (_chain(("edgetpu-custom-op", True)), "no operator named edgetpu-custom-op", "from before edgetpu_compiler"),
         (_chain(("ethos-u", True)), "no operator named ethos-u", "from before Vela"),
         (_chain(("FlexErf", True)), "no operator named FlexErf", "SELECT_TF_OPS"),
         (_deadly(), "TFLM's process died of it (SIGSEGV)", "replace the layer"),
     ],
-    ids=["hybrid-conv", "hybrid-dense", "float16", "edgetpu", "vela", "flex", "crash"],
+    ids=["hybrid-conv", "hybrid-dense", "float16", "int4", "edgetpu", "vela", "flex", "crash"],
 )
 def test_a_refusal_is_in_tflms_words_and_says_what_to_do(model: bytes, reason: str, remedy: str) -> None:
     """The report says why and what next; no exception, no traceback, no dead test process."""
@@ -275,6 +286,27 @@ def test_samples_of_several_inputs_go_by_name() -> None:
         check_micro(model, MICRO, samples=[np.zeros((1, 4), np.float32)])
     with pytest.raises(TargetError, match="a sample with the input right, got left"):
         check_micro(model, MICRO, samples=[{"left": np.zeros((1, 4), np.float32)}])
+
+
+def test_samples_do_not_see_each_others_state() -> None:
+    """What a variable holds after one sample is not there at the next, in neither interpreter."""
+    options, once = schema.VarHandleOptionsT(), schema.CallOnceOptionsT()
+    options.sharedName = options.container = "state"
+    once.initSubgraphIndex = 1
+    handle, handled = Tensor("handle", "resource", (1,)), Op("VAR_HANDLE", (), (0,), options)
+    ops = [
+        Op("CALL_ONCE", (), (), once),
+        handled,
+        Op("READ_VARIABLE", (0,), (2,)),
+        Op("ADD", (2, 1), (3,), schema.AddOptionsT()),
+        Op("ASSIGN_VARIABLE", (0, 3), ()),
+    ]
+    main = Graph([handle, _float("in"), _float("old"), _float("sum")], ops, (1,), (3,))
+    zeros = _float("zeros", values=np.zeros((1, 4), np.float32))
+    model = build(main, Graph([handle, zeros], [handled, Op("ASSIGN_VARIABLE", (0, 1), ())], (), ()))
+    report = check_micro(model, MICRO, samples=[np.full((1, 4), value, np.float32) for value in (1, 2, 3)])
+    assert report.refusal == ""
+    assert report.figures["parity_identical"] == 1.0
 
 
 @pytest.mark.parametrize(

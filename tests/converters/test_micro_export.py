@@ -148,8 +148,10 @@ def test_several_inputs_and_outputs_and_labels_of_the_second(tmp_path: Path) -> 
     assert _run_report(tmp_path / "0", "input") == ["0 " + "00" * 12 + "aa" * 4, "1 " + "00" * 12 + "aa" * 4]
 
 
-def _again(folder: Path, scores: np.ndarray) -> Ran:
-    (folder / "1").write_bytes(scores.tobytes())
+def _again(folder: Path, scores: np.ndarray | None) -> Ran:
+    """Run what is compiled already, with other values of output 1."""
+    if scores is not None:
+        (folder / "1").write_bytes(scores.tobytes())
     environment = {
         "STUB_REPORT": str(folder / "report"),
         "STUB_MODEL": str(folder / "seen"),
@@ -216,6 +218,26 @@ def test_the_header_says_shape_type_scale_and_zero_point_as_the_model_has_them()
 def _product(text: str) -> int:
     """The value of a product of numbers."""
     return int(np.prod([int(factor) for factor in text.split(" * ")]))
+
+
+@needs_compiler
+def test_a_board_is_held_against_what_tflm_answered_to_the_first_sample(tmp_path: Path) -> None:
+    """With samples the program runs one of them first: equal answers are said, and so is one step of difference."""
+    runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    model = dense_model("int8")
+    samples = np.random.default_rng(2).uniform(-60, 60, (3, 1, 64)).astype(np.float32)
+    steps = np.clip(np.rint(samples[0] / np.float32(0.5)) + 3, -128, 127).astype(np.int8)
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=2**16)
+    interpreter.set_input(steps, 0)
+    interpreter.invoke()
+    answer = interpreter.get_output(0)
+    made = export_micro(model, MICRO, name="net", samples=list(samples))
+    ran = _run(made, tmp_path, [answer])
+    assert ran.reported("input")[0] == f"0 {steps.reshape(-1)[:16].tobytes().hex()}"
+    assert ran.said.startswith("example: 0 of 32 output values differ from the PC's\noutput 0: the largest")
+    (tmp_path / "0").write_bytes((answer + np.eye(1, 32, 5, dtype=np.int8)).tobytes())
+    again = _again(tmp_path, None)
+    assert again.said.startswith("example: 1 of 32 output values differ from the PC's\nthe board does not answer as")
 
 
 def test_parity_on_samples_is_in_the_readme_as_in_the_report() -> None:

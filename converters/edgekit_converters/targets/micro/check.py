@@ -11,13 +11,14 @@ from ...layers import name_layers
 from ...model_card import ModelCard, OpCard, read_model_card
 from ..records import EXECUTED, OpPlacement, TargetReport
 from ..target import Target
+from .example import Example
 from .interpret import CRASHED, Session, Trial, find_tflm
-from .reading import has_weights_behind
+from .reading import count_variables, has_weights_behind
 from .refusals import failed_node, reason_of, remedy_of
 from .samples import Sample, compare, prepare
 from .slices import slice_operators
 
-__all__ = ["DEADLINE_S", "check_micro"]
+__all__ = ["DEADLINE_S", "check_micro", "examine"]
 
 DEADLINE_S = 300.0
 MIN_ARENA_BYTES, MAX_ARENA_BYTES = 64 * 2**20, 2**30
@@ -63,6 +64,18 @@ def check_micro(
     Raises ModelFileError for bytes that are no .tflite, MissingPackageError without TFLM, TargetError when a sample does not
     fit or the deadline passes.
     """
+    return examine(tflite, target, samples=samples, layers=layers, deadline_s=deadline_s)[0]
+
+
+def examine(
+    tflite: bytes,
+    target: Target,
+    *,
+    samples: Sequence[Sample] = (),
+    layers: Sequence[str | None] = (),
+    deadline_s: float = DEADLINE_S,
+) -> tuple[TargetReport, Example | None]:
+    """``check_micro``, and the first sample with TFLM's answer to it where there are samples and the model runs."""
     said_by = find_tflm()
     card = read_model_card(tflite)
     names = list(layers or name_layers(tflite))
@@ -70,13 +83,18 @@ def check_micro(
     with Session(deadline_s) as session:
         lost = LOST_WEIGHTS if has_weights_behind(tflite) else ""
         session.write_samples(prepared)
-        whole = session.try_models([tflite], _arena(card), measure=True)[0]
+        # What is kept in variables outlives an inference, and in LiteRT a reset: no sample may see another's.
+        fresh = count_variables(tflite) > 0
+        whole = session.try_models([tflite], _arena(card), measure=True, fresh=fresh)[0]
         failed = {} if whole.ran else _failed_alone(session, tflite, card, whole)
-        parity = _parity(session, tflite, card, len(prepared)) if whole.ran and prepared and not lost else _Parity()
+        parity, example = _Parity(), None
+        if whole.ran and prepared and not lost:
+            parity = _parity(session, session.run_litert(tflite, fresh=fresh), card, len(prepared))
+            example = Example(prepared[0], {i: rows[0] for i, rows in session.outputs("micro").items()})
     ops = tuple(_placement(op, card, failed, names) for op in card.ops)
     refused = [op for op in ops if op.placement == UNSUPPORTED]
     refusal = lost or ("" if whole.ran else _refusal(whole, refused, len(ops)))
-    return TargetReport(
+    report = TargetReport(
         name=target.name,
         kind=target.kind,
         basis=EXECUTED,
@@ -91,6 +109,7 @@ def check_micro(
         figures=parity.figures,
         warnings=() if refusal else _warnings(card, target, whole, parity),
     )
+    return report, example
 
 
 def _arena(card: ModelCard) -> int:
@@ -145,8 +164,7 @@ def _memory(whole: Trial, tflite: bytes) -> dict[str, int]:
     return {"arena_bytes": whole.needed_bytes, **used, "model_bytes": len(tflite)}
 
 
-def _parity(session: Session, tflite: bytes, card: ModelCard, count: int) -> _Parity:
-    failure = session.run_litert(tflite)
+def _parity(session: Session, failure: str, card: ModelCard, count: int) -> _Parity:
     ours, theirs, reference = (session.outputs(who) for who in ("micro", "litert", "reference"))
     if not theirs:
         return _Parity(warning=f"LiteRT does not run the model ({failure}): nothing to compare with")

@@ -71,9 +71,9 @@ def _micro(path: Path, job: Mapping[str, Any], printed: Path) -> dict[str, Any]:
         return {"stage": "done", "print": _read(printed)}
     used = _allocations(interpreter, printed)
     needed = _smallest(model, used["total"], arena)
-    smallest = _interpreter(model, needed)
-    _run_on_zeros(smallest, model)
-    np.savez(path.parent / "micro.npz", **_outputs(smallest, path.parent, _graph(model).OutputsLength()))
+    count = _graph(model).OutputsLength()
+    outputs = _outputs(lambda: _interpreter(model, needed), path.parent, count, fresh=bool(job["fresh"]))
+    np.savez(path.parent / "micro.npz", **outputs)
     return {"stage": "done", "print": "", "used": used, "needed": needed}
 
 
@@ -148,10 +148,13 @@ def _samples(folder: Path) -> Iterator[dict[int, Array]]:
         yield {index: values[row] for index, values in arrays.items()}
 
 
-def _outputs(interpreter: Any, folder: Path, count: int) -> dict[str, Any]:
-    """The outputs for every sample, stacked, by the output's number."""
+def _outputs(make: Callable[[], Any], folder: Path, count: int, *, fresh: bool) -> dict[str, Any]:
+    """The outputs for every sample, stacked, by the output's number; with ``fresh`` each from an interpreter of its own."""
     found: dict[str, list[Array]] = {}
+    interpreter = make()
     for sample in _samples(folder):
+        if fresh:
+            interpreter = make()
         interpreter.reset()  # a state from the sample before would be part of this one's answer
         for index, values in sample.items():
             interpreter.set_input(values, index)
@@ -169,26 +172,31 @@ def _litert(path: Path, job: Mapping[str, Any], printed: Path) -> dict[str, Any]
     for name, resolver in (("litert", OpResolverType.AUTO), ("reference", OpResolverType.BUILTIN_REF)):
         with contextlib.suppress(FileNotFoundError):
             (path.parent / f"{name}.npz").unlink()
+
+        def make(chosen: Any = resolver) -> Any:
+            made = Interpreter(model_content=model, experimental_op_resolver_type=chosen, num_threads=1)
+            made.allocate_tensors()
+            return made
+
         try:
-            outputs = _litert_outputs(
-                Interpreter(model_content=model, experimental_op_resolver_type=resolver, num_threads=1), path.parent
-            )
+            outputs = _litert_outputs(make, path.parent, fresh=bool(job["fresh"]))
         except (RuntimeError, ValueError) as error:
             return {"stage": name, "print": _read(printed), "error": str(error)[:300]}
         np.savez(path.parent / f"{name}.npz", **outputs)
     return {"stage": "done", "print": ""}
 
 
-def _litert_outputs(interpreter: Any, folder: Path) -> dict[str, Any]:
-    interpreter.allocate_tensors()
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+def _litert_outputs(make: Callable[[], Any], folder: Path, *, fresh: bool) -> dict[str, Any]:
+    interpreter = make()
     found: dict[str, list[Array]] = {}
     for sample in _samples(folder):
+        if fresh:
+            interpreter = make()
         interpreter.reset_all_variables()
         for index, values in sample.items():
-            interpreter.set_tensor(inputs[index]["index"], values)
+            interpreter.set_tensor(interpreter.get_input_details()[index]["index"], values)
         interpreter.invoke()
-        for index, output in enumerate(outputs):
+        for index, output in enumerate(interpreter.get_output_details()):
             found.setdefault(str(index), []).append(interpreter.get_tensor(output["index"]))
     return {name: np.stack(rows) for name, rows in found.items()}
 

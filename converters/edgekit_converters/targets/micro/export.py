@@ -12,11 +12,13 @@ from ...errors import TargetError
 from ...model_card import ModelCard, read_model_card
 from ..records import CompiledFiles, TargetReport
 from ..target import Target
-from .check import DEADLINE_S, check_micro
+from .check import DEADLINE_S, examine
+from .example import fits
 from .operators import resolver_calls
 from .reading import count_variables
 from .samples import Sample
-from .source import C_TYPES, Facts, sources
+from .source import Facts, sources
+from .text import C_TYPES
 
 __all__ = ["ARENA_HEADROOM", "export_micro"]
 
@@ -38,6 +40,8 @@ def export_micro(
 ) -> CompiledFiles:
     """A model as ``NAME.tflite``, ``NAME_model.h``, ``NAME_model.cc``, ``main.cc``, ``CMakeLists.txt`` and ``README.md``.
 
+    With ``samples`` also ``NAME_example.h``: the first of them with TFLM's answer, which the program holds the board against.
+
     The array holds the bytes of the .tflite, whatever is appended to them included. ``labels`` name the values of the first
     output that has as many. ``arena_headroom`` is the fraction of memory beyond what was needed here (0.1 where None). The
     report is that of ``check_micro``, with the arena of the program as ``arena_reserved_bytes``.
@@ -50,7 +54,7 @@ def export_micro(
     card = read_model_card(tflite)
     labelled = _labelled(card, labels)
     _check_types(card, len(tflite))
-    report = check_micro(tflite, target, samples=samples, deadline_s=deadline_s)
+    report, example = examine(tflite, target, samples=samples, deadline_s=deadline_s)
     if report.refusal:
         raise TargetError(f"{report.refusal}. {report.remedy}".rstrip(". ") + ".", refused=True)
     arena_bytes = ALIGNMENT * math.ceil(report.memory["arena_bytes"] * (1 + headroom) / ALIGNMENT)
@@ -68,6 +72,7 @@ def export_micro(
         said_by=report.said_by,
         parity=_parity_line(report),
         resource_variables=count_variables(tflite),
+        example=example if example is not None and fits(example) else None,
     )
     files = {f"{stem}.tflite": tflite, **sources(facts)}
     reserved = replace(

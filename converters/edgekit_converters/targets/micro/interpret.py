@@ -83,9 +83,11 @@ class Session:
     ) -> None:
         self._scratch.cleanup()
 
-    def try_models(self, models: Sequence[bytes], arena_bytes: int, *, measure: bool = False) -> tuple[Trial, ...]:
+    def try_models(
+        self, models: Sequence[bytes], arena_bytes: int, *, measure: bool = False, fresh: bool = False
+    ) -> tuple[Trial, ...]:
         """Initialise each model in an arena of ``arena_bytes`` and run it on zeros; with ``measure`` find the arena it needs and
-        run it on the samples too.
+        run it on the samples too, with ``fresh`` each in an interpreter of its own.
 
         A model that takes the process down is CRASHED, and the next one begins in a new process. Raises TargetError when the
         deadline passes.
@@ -93,7 +95,7 @@ class Session:
         names = [f"{number}.tflite" for number in range(len(models))]
         for name, model in zip(names, models, strict=True):
             (self._folder / name).write_bytes(model)
-        self._write_job(names, arena_bytes=arena_bytes, measure=measure)
+        self._write_job(names, arena_bytes=arena_bytes, measure=measure, fresh=fresh)
         trials: list[Trial] = []
         while len(trials) < len(models):
             before = len(trials)
@@ -114,10 +116,10 @@ class Session:
             stacked: dict[str, Any] = {str(i): np.stack([sample[i] for sample in samples]) for i in samples[0]}
             np.savez(self._folder / "samples.npz", **stacked)
 
-    def run_litert(self, model: bytes) -> str:
-        """Run the samples in LiteRT; why it failed, or nothing."""
+    def run_litert(self, model: bytes, *, fresh: bool = False) -> str:
+        """Run the samples in LiteRT, with ``fresh`` each in an interpreter of its own; why it failed, or nothing."""
         (self._folder / "0.tflite").write_bytes(model)
-        self._write_job(["0.tflite"])
+        self._write_job(["0.tflite"], fresh=fresh)
         death = self._run("litert", first=0)
         answers = self._answers("litert")
         return death or short(str(answers[0].get("error", "")) if answers else "it gave no answer")

@@ -8,29 +8,10 @@ from importlib import resources
 from string import Template
 
 from ...model_card import ModelCard, TensorCard
-from .text import array_lines, c_float, c_string, comment, identifier
+from .example import Example, comparison, constants
+from .text import C_TYPES, MEMBERS, array_lines, c_float, c_string, comment, identifier
 
 __all__ = ["Facts", "sources"]
-
-C_TYPES = {
-    "int8": "std::int8_t",
-    "uint8": "std::uint8_t",
-    "int16": "std::int16_t",
-    "int32": "std::int32_t",
-    "int64": "std::int64_t",
-    "float32": "float",
-    "bool": "bool",
-}
-# The members of TfLitePtrUnion (tensorflow/lite/c/common.h).
-MEMBERS = {
-    "int8": "int8",
-    "uint8": "uint8",
-    "int16": "i16",
-    "int32": "i32",
-    "int64": "i64",
-    "float32": "f",
-    "bool": "b",
-}
 
 
 @dataclass(frozen=True)
@@ -49,6 +30,7 @@ class Facts:
     said_by: str
     parity: str
     resource_variables: int = 0
+    example: Example | None = None
 
 
 class _Page(Template):
@@ -66,8 +48,15 @@ def sources(facts: Facts) -> dict[str, bytes]:
         ),
         "main.cc": _fill("main.cc", facts, **_program(facts)),
         "CMakeLists.txt": _fill("CMakeLists.txt", facts),
-        "README.md": _fill("README.md", facts, parity=facts.parity),
+        "README.md": _fill("README.md", facts, parity=facts.parity, example_row=_example_row(facts)),
     }
+    if facts.example is not None:
+        texts[f"{facts.stem}_example.h"] = _fill(
+            "example.h",
+            facts,
+            constants=constants(facts.example, facts.card),
+            guard_example=f"EDGEKIT_{identifier(facts.stem).upper()}_EXAMPLE_H_",
+        )
     return {name: text.encode("utf-8") for name, text in texts.items()}
 
 
@@ -90,6 +79,12 @@ def _fill(template: str, facts: Facts, **more: str) -> str:
             **more,
         }
     )
+
+
+def _example_row(facts: Facts) -> str:
+    if facts.example is None:
+        return ""
+    return f"| `{facts.stem}_example.h` | one sample and TFLM's answer: `main.cc` says whether the board gives the same |\n"
 
 
 def _header(facts: Facts) -> dict[str, str]:
@@ -155,6 +150,9 @@ def _program(facts: Facts) -> dict[str, str]:
     quantized = any(_is_quantized(tensor) for tensor in card.inputs)
     return {
         "includes": _includes(facts),
+        "example": "" if facts.example is None else comparison(card, name),
+        "example_include": "" if facts.example is None else f'#include "{facts.stem}_example.h"\n',
+        "run_example": "" if facts.example is None else _RUN_EXAMPLE,
         "add_operators": "\n".join(f"  if (!Succeeded(resolver.{call}())) return false;" for call in facts.calls),
         "interpreter": _interpreter(facts, name),
         "quantize": _QUANTIZE if quantized else "",
@@ -164,6 +162,11 @@ def _program(facts: Facts) -> dict[str, str]:
         "print_outputs": "\n".join(f"  PrintOutput{number}();" for number in range(len(outputs))),
     }
 
+
+_RUN_EXAMPLE = """  if (!ExampleAgrees()) {
+    std::printf("the board does not answer as the PC did\\n");
+  }
+"""
 
 _QUANTIZE = """
 // A real value as a step: halves to even, saturated.

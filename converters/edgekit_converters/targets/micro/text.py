@@ -6,7 +6,27 @@ import math
 import re
 from collections.abc import Iterator
 
-__all__ = ["array_lines", "c_float", "c_string", "comment", "identifier"]
+__all__ = ["C_TYPES", "MEMBERS", "array_lines", "c_float", "c_string", "comment", "identifier"]
+
+C_TYPES = {
+    "int8": "std::int8_t",
+    "uint8": "std::uint8_t",
+    "int16": "std::int16_t",
+    "int32": "std::int32_t",
+    "int64": "std::int64_t",
+    "float32": "float",
+    "bool": "bool",
+}
+# The members of TfLitePtrUnion (tensorflow/lite/c/common.h).
+MEMBERS = {
+    "int8": "int8",
+    "uint8": "uint8",
+    "int16": "i16",
+    "int32": "i32",
+    "int64": "i64",
+    "float32": "f",
+    "bool": "b",
+}
 
 NAME_CAP = 60
 LABEL_CAP_BYTES = 200

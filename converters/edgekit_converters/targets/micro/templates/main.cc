@@ -10,7 +10,7 @@
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
-#include "@{stem}_model.h"
+@{example_include}#include "@{stem}_model.h"
 
 // TFLM's classes are in tflite, and since 2026 in tflite::micro: found in either.
 namespace tflite {
@@ -50,14 +50,14 @@ bool Start() {
 @quantize
 @inputs
 @outputs
-}  // namespace
+@example}  // namespace
 
 int main() {
   if (!Start()) {
     std::printf("the model does not start: see the arena's size in @{stem}_model.h\n");
     return 1;
   }
-@write_inputs
+@run_example@write_inputs
   if (!Succeeded(interpreter->Invoke())) {
     std::printf("the inference failed\n");
     return 1;

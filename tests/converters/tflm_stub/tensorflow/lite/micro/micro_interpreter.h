@@ -36,6 +36,7 @@ class MicroInterpreter {
     }
     return kTfLiteOk;
   }
+  TfLiteStatus Reset() { return kTfLiteOk; }
   TfLiteTensor* input(std::size_t index) { return &At(inputs_, index).tensor; }
   TfLiteTensor* output(std::size_t index) {
     Buffer& found = At(outputs_, index);
