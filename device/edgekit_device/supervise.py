@@ -63,7 +63,8 @@ def _be_the_child(command: Callable[[], int], chatter: int) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         no_core_dump()
-        sys.stdout, sys.stderr = os.fdopen(os.dup(1), "w"), os.fdopen(os.dup(2), "w")
+        sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+        sys.stderr = os.fdopen(os.dup(2), "w")
         for descriptor in (1, 2):
             os.dup2(chatter, descriptor)
         result = command()
