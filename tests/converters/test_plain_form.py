@@ -131,14 +131,22 @@ def test_a_kernel_of_one_row_is_dilated_both_ways_alike(kernel: tuple[int, int],
     np.testing.assert_array_equal(*(run_tflite(tflite, [_row(before, 1)])[0] for tflite in (before, after)))
 
 
-def test_what_a_float_operator_becomes_is_what_int8_ones_are() -> None:
-    """The version said in advance is the one TFLite writes; a fused ReLU of TRANSPOSE_CONV counts as taken out."""
-    said = {
-        name: int8_version(*name)
-        for name in (("CONV_2D", 1), ("TILE", 1), ("TRANSPOSE_CONV", 4), ("PRELU", 1), ("CONV_2D", 6))
-    }
-
-    assert list(said.values()) == [3, 3, 3, 1, 6]
+@pytest.mark.parametrize(
+    ("type_", "version", "shapes", "expected"),
+    [
+        ("CONV_2D", 1, (), 3),
+        ("CONV_2D", 6, ((1, 4, 4, 4), (4, 1, 1, 4)), 3),
+        ("CONV_2D", 6, ((1, 4, 4, 4), (4, 1, 1, 2)), 6),
+        ("TRANSPOSE", 1, ((1, 4, 4, 2, 2), (5,)), 4),
+        ("TRANSPOSE", 6, ((1, 4, 4, 2), (4,)), 2),
+        ("TILE", 1, ((1, 4), (2,)), 3),
+        ("TRANSPOSE_CONV", 4, (), 3),
+        ("PRELU", 1, (), 1),
+    ],
+)
+def test_what_a_float_operator_becomes_is_said_in_advance(type_, version, shapes, expected) -> None:
+    """The version is the one TFLite writes for its types and shapes; a ReLU fused into TRANSPOSE_CONV counts as taken out."""
+    assert int8_version(type_, version, shapes) == expected
 
 
 @pytest.mark.parametrize("make", [lambda: dense_model("int8"), lambda: conv_model("int8"), dense_model, conv_model])

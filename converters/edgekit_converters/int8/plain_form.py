@@ -8,7 +8,7 @@ one way only, which the Edge TPU does not have; the other way its kernel has a s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
 
@@ -67,10 +67,12 @@ def plain_form(tflite: bytes) -> bytes:
     return flat.to_bytes()
 
 
-def int8_version(type_: str, version: int) -> int:
-    """The version that an operator ``type_`` of ``version`` in a float model most often has once it is int8."""
+def int8_version(type_: str, version: int, shapes: Sequence[Sequence[int]] = ()) -> int:
+    """The version that a float operator ``type_`` of ``version``, with inputs of ``shapes``, most often has once it is int8."""
     if type_ == "TRANSPOSE_CONV":
         return min(version, 3) if version > 1 else 2
+    if type_ in _EXACT and shapes:
+        return _EXACT[type_](shapes)
     return max(version, _INT8_VERSIONS.get(type_, 1))
 
 
@@ -94,30 +96,26 @@ def _version(flat: FlatModel, op: int) -> int:
     place = _DECIDING.get(kind, 0)
     if place >= len(operands) or operands[place] < 0 or flat.dtype(operands[place]) != "int8":
         return now
-    if kind in _EXACT:
-        return _EXACT[kind](flat, op)
-    return max(now, _INT8_VERSIONS.get(kind, 1))
+    if kind == "TRANSPOSE_CONV":
+        biased = len(operands) == 4 and operands[3] >= 0
+        return 4 if not _is_idle(flat, op) else 3 if biased else 2
+    return int8_version(kind, now, [_shape(flat, tensor) for tensor in operands if tensor >= 0])
 
 
-def _conv_version(flat: FlatModel, op: int) -> int:
-    given, kernel = (_shape(flat, tensor) for tensor in flat.inputs(op)[:2])
-    return 6 if given[-1:] != kernel[-1:] else 3
+def _conv_version(shapes: Sequence[Sequence[int]]) -> int:
+    """6 where the kernel reads only some of the channels."""
+    return 6 if len(shapes) > 1 and shapes[0][-1:] != shapes[1][-1:] else 3
 
 
-def _transpose_version(flat: FlatModel, op: int) -> int:
-    rank = len(_shape(flat, flat.inputs(op)[0]))
+def _transpose_version(shapes: Sequence[Sequence[int]]) -> int:
+    """By rank."""
+    rank = len(shapes[0])
     return 8 if rank > 6 else 6 if rank > 5 else 4 if rank > 4 else 2
 
 
-def _transpose_conv_version(flat: FlatModel, op: int) -> int:
-    biased = len(flat.inputs(op)) == 4 and flat.inputs(op)[3] >= 0
-    return 4 if not _is_idle(flat, op) else 3 if biased else 2
-
-
-_EXACT: dict[str, Callable[[FlatModel, int], int]] = {
+_EXACT: dict[str, Callable[[Sequence[Sequence[int]]], int]] = {
     "CONV_2D": _conv_version,
     "TRANSPOSE": _transpose_version,
-    "TRANSPOSE_CONV": _transpose_conv_version,
 }
 
 

@@ -92,7 +92,9 @@ def _quantized(operator: Operator) -> Operator:
     )
     outputs = tuple(None if tensor is None else _as_int8(tensor) for tensor in operator.outputs)
     floats = any(tensor.dtype == "float32" for tensor in operator.operands)
-    version = int8_version(operator.type, operator.version) if floats and not operator.custom else operator.version
+    version = operator.version
+    if floats and not operator.custom:
+        version = int8_version(operator.type, version, [tensor.shape for tensor in inputs if tensor is not None])
     return replace(operator, inputs=inputs, outputs=outputs, version=version)
 
 
