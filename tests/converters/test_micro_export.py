@@ -255,8 +255,8 @@ def test_parity_on_samples_is_in_the_readme_as_in_the_report() -> None:
     [
         (conv_model("float16"), {}, "TFLM does not run 1 of 2 operators"),
         (dense_model("int8"), {"labels": ["a", "b"]}, r"as many labels as an output has values \(32\), got 2"),
-        (dense_model("int8"), {"arena_headroom": -0.1}, r"arena headroom from 0 to 100"),
-        (dense_model("int8"), {"arena_headroom": float("nan")}, r"arena headroom from 0 to 100"),
+        (dense_model("int8"), {"arena_headroom": -0.1}, r"arena headroom .* from 0 to 100"),
+        (dense_model("int8"), {"arena_headroom": float("nan")}, r"arena headroom .* from 0 to 100"),
     ],
     ids=["refused", "labels", "negative", "nan"],
 )

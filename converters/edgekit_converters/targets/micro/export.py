@@ -56,7 +56,7 @@ def export_micro(
     _check_types(card, len(tflite))
     report, example = examine(tflite, target, samples=samples, deadline_s=deadline_s)
     if report.refusal:
-        raise TargetError(f"{report.refusal}. {report.remedy}".rstrip(". ") + ".", refused=True)
+        raise TargetError(f"{report.refusal}; {report.remedy}".rstrip("; "), refused=True)
     arena_bytes = ALIGNMENT * math.ceil(report.memory["arena_bytes"] * (1 + headroom) / ALIGNMENT)
     stem = re.sub(r"[^0-9A-Za-z._-]", "_", name)[:100].lstrip(".-") or "model"
     facts = Facts(
@@ -88,7 +88,7 @@ def _checked_headroom(fraction: float | None) -> float:
         return ARENA_HEADROOM
     if not 0 <= fraction <= MOST_HEADROOM:
         raise TargetError(
-            f"expected an arena headroom from 0 to {MOST_HEADROOM:g} (0.1 is ten percent), got {fraction:g}",
+            f"expected an arena headroom (--arena-headroom) from 0 to {MOST_HEADROOM:g} (0.1 is ten percent), got {fraction:g}",
             refused=True,
         )
     return float(fraction)
