@@ -13,6 +13,7 @@ from edgekit_converters import MissingPackageError, ModelFileError, TargetError,
 from edgekit_converters.targets.micro.check import check_micro
 from edgekit_converters.targets.micro.interpret import CRASHED, DONE, INITIALISE, Session
 from edgekit_converters.targets.micro.operators import BUILTINS, CUSTOMS
+from edgekit_converters.targets.micro.samples import compare
 from edgekit_converters.targets.micro.slices import slice_operators
 from edgekit_converters.targets.target import find_target
 
@@ -286,6 +287,16 @@ def test_samples_of_several_inputs_go_by_name() -> None:
         check_micro(model, MICRO, samples=[np.zeros((1, 4), np.float32)])
     with pytest.raises(TargetError, match="a sample with the input right, got left"):
         check_micro(model, MICRO, samples=[{"left": np.zeros((1, 4), np.float32)}])
+
+
+def test_no_number_in_both_is_equal_and_in_one_is_said() -> None:
+    """The logarithm of -1 is no number anywhere; a difference that is no number stands in no figure."""
+    logarithm = build(Graph([_float("in"), _float("out")], [Op("LOG", (0,), (1,))], (0,), (1,)))
+    figures = check_micro(logarithm, MICRO, samples=[np.full((1, 4), -1, np.float32)]).figures
+    assert (figures["parity_identical"], figures["parity_max_abs_diff"]) == (1.0, 0.0)
+    outputs = read_model_card(logarithm).outputs
+    share, apart = compare({0: np.array([1, np.nan])}, {0: np.array([1, 2.0])}, outputs)
+    assert (share, apart) == (0.5, np.inf)
 
 
 def test_samples_do_not_see_each_others_state() -> None:

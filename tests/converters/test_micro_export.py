@@ -254,17 +254,23 @@ def test_parity_on_samples_is_in_the_readme_as_in_the_report() -> None:
     ("model", "options", "message"),
     [
         (conv_model("float16"), {}, "TFLM does not run 1 of 2 operators"),
-        (dense_model("int8"), {"labels": ["a", "b"]}, r"as many labels as an output has values \(32\), got 2"),
         (dense_model("int8"), {"arena_headroom": -0.1}, r"arena headroom .* from 0 to 100"),
         (dense_model("int8"), {"arena_headroom": float("nan")}, r"arena headroom .* from 0 to 100"),
     ],
-    ids=["refused", "labels", "negative", "nan"],
+    ids=["refused", "negative", "nan"],
 )
 def test_what_cannot_be_exported_is_wrong_input_and_makes_no_file(model: bytes, options: dict, message: str) -> None:
     """Exit code 2, with what was expected."""
     with pytest.raises(TargetError, match=message) as raised:
         export_micro(model, MICRO, name="net", **options)
     assert raised.value.exit_code == 2
+
+
+def test_labels_that_no_output_has_as_many_of_are_left_out_and_that_is_said() -> None:
+    """Two classes of one score are no two values: the export is made without them."""
+    made = export_micro(dense_model("int8"), MICRO, name="net", labels=["no", "yes"])
+    assert made.report.warnings[0] == "2 labels are left out: no output has as many values (32)"
+    assert b"kLabels" not in made.files["net_model.cc"] + made.files["net_model.h"] + made.files["main.cc"]
 
 
 def test_every_float32_reads_back_to_the_bit() -> None:

@@ -55,9 +55,9 @@ def check_micro(
     arena_used_bytes, arena_head_bytes and arena_tail_bytes (what TFLM prints after an inference; planning the arena can take
     more than is used then, and what is lost to alignment counts as used) and model_bytes (read-only memory; the kernels'
     code comes on top). ``figures`` are of the ``samples``, which ``samples.prepare`` describes: parity_samples,
-    parity_identical (share of output values equal to LiteRT's to the bit), parity_max_abs_diff (real-world units),
-    parity_same_argmax where the output is one row of scores (share of samples whose largest is in the same place), and
-    parity_reference_identical (with LiteRT's reference kernels).
+    parity_identical (share of output values equal to LiteRT's to the bit), parity_max_abs_diff (real-world units; absent
+    where it is infinite), parity_same_argmax where the output is one row of scores (share of samples whose largest is in the
+    same place), and parity_reference_identical (with LiteRT's reference kernels).
 
     Where TFLM does not run the model, every operator is tried alone, so that each has its own reason, and ``refusal`` sums up.
 
@@ -169,12 +169,17 @@ def _parity(session: Session, failure: str, card: ModelCard, count: int) -> _Par
     if not theirs:
         return _Parity(warning=f"LiteRT does not run the model ({failure}): nothing to compare with")
     identical, apart = compare(ours, theirs, card.outputs)
-    figures = {"parity_samples": float(count), "parity_identical": identical, "parity_max_abs_diff": apart}
+    figures = {"parity_samples": float(count), "parity_identical": identical}
+    warning = ""
+    if np.isfinite(apart):
+        figures["parity_max_abs_diff"] = apart
+    else:
+        warning = "where one of TFLM and LiteRT gives a number, the other gives none (NaN) or an infinite one"
     if len(ours) == 1 and ours[0].ndim == 3 and ours[0].shape[-1] > 1:  # samples, one row, scores
         figures["parity_same_argmax"] = float(np.mean(ours[0].argmax(-1) == theirs[0].argmax(-1)))
     if reference:
         figures["parity_reference_identical"] = compare(ours, reference, card.outputs)[0]
-    return _Parity(figures)
+    return _Parity(figures, warning)
 
 
 def _warnings(card: ModelCard, target: Target, whole: Trial, parity: _Parity) -> tuple[str, ...]:

@@ -43,10 +43,11 @@ def export_micro(
     With ``samples`` also ``NAME_example.h``: the first of them with TFLM's answer, which the program holds the board against.
 
     The array holds the bytes of the .tflite, whatever is appended to them included. ``labels`` name the values of the first
-    output that has as many. ``arena_headroom`` is the fraction of memory beyond what was needed here (0.1 where None). The
-    report is that of ``check_micro``, with the arena of the program as ``arena_reserved_bytes``.
+    output that has as many, and are left out (with a warning) where none has. ``arena_headroom`` is the fraction of memory
+    beyond what was needed here (0.1 where None). The report is that of ``check_micro``, with the arena of the program as
+    ``arena_reserved_bytes``.
 
-    Raises TargetError (refused) where TFLM does not run the model, and for labels, options or types that do not fit; else
+    Raises TargetError (refused) where TFLM does not run the model, and for options or types that do not fit; else
     what ``check_micro`` raises.
     """
     begun = time.perf_counter()
@@ -79,6 +80,7 @@ def export_micro(
         report,
         memory={**report.memory, "arena_reserved_bytes": arena_bytes},
         options={**report.options, "arena_headroom": headroom},
+        warnings=(*_label_warning(card, labels, labelled), *report.warnings),
     )
     return CompiledFiles(report=reserved, files=files, compile_s=time.perf_counter() - begun)
 
@@ -95,16 +97,16 @@ def _checked_headroom(fraction: float | None) -> float:
 
 
 def _labelled(card: ModelCard, labels: Sequence[str]) -> int | None:
-    """The number of the output that ``labels`` are of, None without labels."""
-    if not labels:
-        return None
+    """The number of the first output that has as many values as there are labels, None where there is none."""
     sizes = [math.prod(tensor.shape) for tensor in card.outputs]
-    if len(labels) not in sizes:
-        raise TargetError(
-            f"expected as many labels as an output has values ({', '.join(map(str, sizes))}), got {len(labels)}",
-            refused=True,
-        )
-    return sizes.index(len(labels))
+    return sizes.index(len(labels)) if labels and len(labels) in sizes else None
+
+
+def _label_warning(card: ModelCard, labels: Sequence[str], labelled: int | None) -> tuple[str, ...]:
+    if not labels or labelled is not None:
+        return ()
+    sizes = ", ".join(str(math.prod(tensor.shape)) for tensor in card.outputs)
+    return (f"{len(labels)} labels are left out: no output has as many values ({sizes})",)
 
 
 def _check_types(card: ModelCard, size_bytes: int) -> None:

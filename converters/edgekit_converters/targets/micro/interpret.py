@@ -145,6 +145,7 @@ class Session:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=printed,
+                cwd=self._folder,  # python -m looks for modules where it is started
                 env=_environment(),
                 start_new_session=True,
             )
@@ -197,7 +198,7 @@ def _death(code: int) -> str:
 def _environment() -> dict[str, str]:
     """The caller's environment, plus where this package was imported from when it is not installed."""
     here = str(Path(__file__).resolve().parents[3])
-    paths = [here, os.environ.get("PYTHONPATH", "")]
+    paths = [here, *(os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path)]
     # One thread, because the child forks.
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return {**os.environ, **alone, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    return {**os.environ, **alone, "PYTHONPATH": os.pathsep.join(paths)}

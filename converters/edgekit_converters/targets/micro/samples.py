@@ -85,20 +85,29 @@ def _quantize(real: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) 
 
 
 def compare(ours: Mapping[int, Array], theirs: Mapping[int, Array], outputs: Sequence[TensorCard]) -> Parity:
-    """The share of output values that are equal to the bit, and the largest difference in real-world units."""
+    """The share of output values that are equal to the bit, and the largest difference in real-world units.
+
+    What is no number in both is equal, whatever its bits; where only one is none, the difference is infinite.
+    """
     equal = total = 0
     largest = 0.0
     for index, tensor in enumerate(outputs):
         a, b = ours[index], theirs[index].reshape(ours[index].shape)
-        equal += int(np.count_nonzero(_bits(a) == _bits(b)))
+        same = _same(a, b)
+        equal += int(np.count_nonzero(same))
         total += a.size
         scale = tensor.scales[0] if len(tensor.scales) == 1 else 1.0
-        apart = np.abs(a.astype(np.float64) - b.astype(np.float64)) * scale
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = np.abs(a.astype(np.float64) - b.astype(np.float64)) * scale
+        apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
         largest = max(largest, float(apart.max(initial=0.0)))
     return (equal / total if total else 1.0), largest
 
 
-def _bits(values: Array) -> Array:
-    """The values as integers: NaN equals itself, and -0.0 is not 0.0."""
-    contiguous = np.ascontiguousarray(values)
-    return contiguous.view(f"u{contiguous.dtype.itemsize}") if contiguous.dtype.kind in "fiu" else contiguous
+def _same(a: Array, b: Array) -> Array:
+    """Where the bits are the same, -0.0 being another than 0.0."""
+    if a.dtype.kind != "f":
+        return np.asarray(a == b)
+    bits = f"u{a.dtype.itemsize}"
+    equal = np.ascontiguousarray(a).view(bits) == np.ascontiguousarray(b).view(bits)
+    return np.asarray(equal | (np.isnan(a) & np.isnan(b)))
