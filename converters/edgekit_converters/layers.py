@@ -74,16 +74,22 @@ def layer_names(model: Any) -> list[str]:
 
 
 def name_layers(
-    tflite: bytes, names: Sequence[str | None] = (), *, framework: str = "", producers: Sequence[str] = ()
+    tflite: bytes,
+    names: Sequence[str | None] = (),
+    *,
+    framework: str = "",
+    producers: Sequence[str] = (),
+    card: ModelCard | None = None,
 ) -> tuple[str | None, ...]:
     """The layer behind every operator of subgraph 0, in order; None where the converter put one of its own.
 
     A fused operator bears the name of the layer with the kernel. Without ``names`` the scopes themselves are the best
-    that is known. ``framework`` and ``producers`` are those of ``Origin``.
+    that is known. ``framework`` and ``producers`` are those of ``Origin``; ``card`` is that of the bytes, where it is read
+    already.
 
     Raises ModelFileError for bytes that are no .tflite.
     """
-    card = read_model_card(tflite)
+    card = read_model_card(tflite) if card is None else card
     namer = _Namer(_full_names(tflite, card), [name for name in names if name], framework)
     outputs = dict(zip((item.index for item in card.outputs), producers, strict=False))
     constant = {item.index for item in card.tensors if item.constant}

@@ -44,7 +44,7 @@ def command(model: str, target: str | None, as_json: bool) -> None:
     content = check_tflite(Path(model)).read_bytes()
     with translated():
         card = read_model_card(content)
-        report = None if target is None else _preflight(content, target)
+        report = None if target is None else _preflight(content, target, card)
     if as_json:
         emit_json(
             {**card.to_dict(), "note": read_note(content), **({} if report is None else {"target": report.to_dict()})}
@@ -57,11 +57,11 @@ def command(model: str, target: str | None, as_json: bool) -> None:
         click.echo("\n".join(target_lines(report)))
 
 
-def _preflight(content: bytes, name: str) -> TargetReport:
+def _preflight(content: bytes, name: str, card: ModelCard) -> TargetReport:
     from edgekit_converters.targets.preflight import preflight
     from edgekit_converters.targets.target import find_target
 
-    return preflight(content, find_target(name))
+    return preflight(content, find_target(name), card=card)
 
 
 def _show(model: str, card: ModelCard) -> None:

@@ -70,9 +70,12 @@ class OperatorGraph:
     operators: tuple[Operator, ...]
 
 
-def read_operators(data: bytes) -> OperatorGraph:
-    """Read the operators of a .tflite's first subgraph. Raises ModelFileError for bytes that are no whole model."""
-    card = read_model_card(data)
+def read_operators(data: bytes, card: ModelCard | None = None) -> OperatorGraph:
+    """Read the operators of a .tflite's first subgraph; ``card`` is that of the bytes, where it is read already.
+
+    Raises ModelFileError for bytes that are no whole model.
+    """
+    card = read_model_card(data) if card is None else card
     schema = load_schema()
     try:
         model = schema.Model.GetRootAs(data, 0)
