@@ -35,6 +35,7 @@ bare              exit 1 without a word
 crash:N           ended by signal N; shell:N says so as a shell does, 128 and more; exit:N without a word
 late:N            says it succeeded and something odd, exit N
 hang              ignores SIGTERM, has a child that does too; EDGETPU_STUB_PIDS names a file for their numbers
+heir              succeeds and leaves a child that holds the output open
 orphan            succeeds and leaves a child, in a session of its own, that holds the output open
 missing           says it succeeded, and made no file; link makes a symbolic link to another file of the machine
 stub              says it succeeded, and left 1 KB of nothing; hollow leaves a model without operators
@@ -92,7 +93,7 @@ class Stub:
     def run(self) -> int:
         """What ``main`` of a compiler does."""
         print(f"Edge TPU Compiler version {self.version}", flush=True)
-        if self.mode in ("hang", "orphan"):
+        if self.mode in ("hang", "heir", "orphan"):
             self._with_child()
         if self.mode == "flood":
             _flood()

@@ -11,7 +11,8 @@ CHANNELS, SIDE = 4, 6
 
 
 def chain(*types: str, dtype: str = "int8") -> bytes:
-    """Operators one behind the other, all of ``1 x 6 x 6 x 4``: CONV_2D, ADD (of a tensor to itself), or any without options."""
+    """Operators one behind the other, all of ``1 x 6 x 6 x 4``: CONV_2D, ADD (of a tensor to itself), or any without
+    options; a name with small letters is a custom operator's."""
     shape = (1, SIDE, SIDE, CHANNELS)
     tensors = [_activation("input", dtype, shape)]
     ops: list[Op] = []
@@ -25,7 +26,8 @@ def chain(*types: str, dtype: str = "int8") -> bytes:
             inputs = (before, before)
         tensors.append(_activation(f"made/{place}", dtype, shape))
         version = 3 if type_ == "CONV_2D" and dtype == "int8" else 1
-        ops.append(Op(type_, inputs, (len(tensors) - 1,), _options(type_), version=version))
+        custom = not type_.isupper()
+        ops.append(Op(type_, inputs, (len(tensors) - 1,), _options(type_), custom=custom, version=version))
     return build(Graph(tensors, ops, (0,), (len(tensors) - 1,)))
 
 

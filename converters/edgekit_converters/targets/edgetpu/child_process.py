@@ -50,7 +50,7 @@ def run_tool(command: Sequence[str], *, folder: Path, deadline_s: float) -> Outc
     ignores SIGTERM is ended too, and so are its children. Children that outlive the tool are ended with it. Raises OSError
     where it cannot be started.
     """
-    started = time.monotonic()
+    started, output = time.monotonic(), _Kept(OUTPUT_CAP)
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -60,7 +60,6 @@ def run_tool(command: Sequence[str], *, folder: Path, deadline_s: float) -> Outc
         env={**os.environ, "LC_ALL": "C"},
         start_new_session=True,
     )
-    output = _Kept(OUTPUT_CAP)
     try:
         finished = _read_until(process, output, started + deadline_s)
         if finished:
