@@ -50,7 +50,7 @@ STATUSES = (
         "operator",
         "Operation not supported",
         "the Edge TPU has no such operator",
-        "replace the layer by one the Edge TPU has (docs/edgetpu.md lists them), or move it to the end of the model",
+        "replace the layer by one the Edge TPU has (docs/edgetpu-rules.md lists them), or move it to the end of the model",
         "google-coral/edgetpu#342",
     ),
     Status(
