@@ -53,36 +53,48 @@ def export_micro(
     begun = time.perf_counter()
     headroom = _checked_headroom(arena_headroom)
     card = read_model_card(tflite)
-    labelled = _labelled(card, labels)
     _check_types(card, len(tflite))
     report, example = examine(tflite, target, samples=samples, deadline_s=deadline_s)
     if report.refusal:
         raise TargetError(f"{report.refusal}; {report.remedy}".rstrip("; "), refused=True)
-    arena_bytes = ALIGNMENT * math.ceil(report.memory["arena_bytes"] * (1 + headroom) / ALIGNMENT)
-    stem = re.sub(r"[^0-9A-Za-z._-]", "_", name)[:100].lstrip(".-") or "model"
     facts = Facts(
-        stem=stem,
+        stem=re.sub(r"[^0-9A-Za-z._-]", "_", name)[:100].lstrip(".-") or "model",
         tflite=tflite,
         card=card,
-        calls=resolver_calls((op.type, op.custom) for op in (*card.ops, *card.other_ops)),
+        calls=_calls(card),
         labels=tuple(labels),
-        labelled=labelled,
+        labelled=_labelled(card, labels),
         memory=report.memory,
-        arena_bytes=arena_bytes,
+        arena_bytes=ALIGNMENT * math.ceil(report.memory["arena_bytes"] * (1 + headroom) / ALIGNMENT),
         headroom=headroom,
         said_by=report.said_by,
         parity=_parity_line(report),
         resource_variables=count_variables(tflite),
         example=example if example is not None and fits(example) else None,
     )
-    files = {f"{stem}.tflite": tflite, **sources(facts)}
-    reserved = replace(
+    files = {f"{facts.stem}.tflite": tflite, **sources(facts)}
+    return CompiledFiles(_reserved(report, facts), files, compile_s=time.perf_counter() - begun)
+
+
+def _reserved(report: TargetReport, facts: Facts) -> TargetReport:
+    """The report with what the program reserves."""
+    return replace(
         report,
-        memory={**report.memory, "arena_reserved_bytes": arena_bytes},
-        options={**report.options, "arena_headroom": headroom},
-        warnings=(*_label_warning(card, labels, labelled), *report.warnings),
+        memory={**report.memory, "arena_reserved_bytes": facts.arena_bytes},
+        options={**report.options, "arena_headroom": facts.headroom},
+        warnings=(*_label_warning(facts), *report.warnings),
     )
-    return CompiledFiles(report=reserved, files=files, compile_s=time.perf_counter() - begun)
+
+
+def _calls(card: ModelCard) -> tuple[str, ...]:
+    ops = (*card.ops, *card.other_ops)
+    try:
+        return resolver_calls((op.type, op.custom) for op in ops)
+    except KeyError as error:
+        raise TargetError(
+            f"TFLM runs {error.args[0]}, but edgekit does not know which Add… of MicroMutableOpResolver stands for it",
+            refused=True,
+        ) from error
 
 
 def _checked_headroom(fraction: float | None) -> float:
@@ -102,11 +114,11 @@ def _labelled(card: ModelCard, labels: Sequence[str]) -> int | None:
     return sizes.index(len(labels)) if labels and len(labels) in sizes else None
 
 
-def _label_warning(card: ModelCard, labels: Sequence[str], labelled: int | None) -> tuple[str, ...]:
-    if not labels or labelled is not None:
+def _label_warning(facts: Facts) -> tuple[str, ...]:
+    if not facts.labels or facts.labelled is not None:
         return ()
-    sizes = ", ".join(str(math.prod(tensor.shape)) for tensor in card.outputs)
-    return (f"{len(labels)} labels are left out: no output has as many values ({sizes})",)
+    sizes = ", ".join(str(math.prod(tensor.shape)) for tensor in facts.card.outputs)
+    return (f"{len(facts.labels)} labels are left out: no output has as many values ({sizes})",)
 
 
 def _check_types(card: ModelCard, size_bytes: int) -> None:
@@ -133,7 +145,7 @@ def _parity_line(report: TargetReport) -> str:
     figures = report.figures
     if "parity_samples" not in figures:
         return "Its answers were not held against LiteRT's: no samples were given (`--data`)."
-    return (
-        f"On {figures['parity_samples']:.0f} samples {figures['parity_identical']:.2%} of the output values were LiteRT's to the "
-        f"bit, and none was further away than {figures['parity_max_abs_diff']:.4g}."
-    )
+    apart = figures.get("parity_max_abs_diff")
+    furthest = "" if apart is None else f", and none was further away than {apart:.4g}"
+    samples, identical = figures["parity_samples"], figures["parity_identical"]
+    return f"On {samples:.0f} samples {identical:.2%} of the output values were LiteRT's to the bit{furthest}."

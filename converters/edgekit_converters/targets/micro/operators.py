@@ -45,6 +45,7 @@ BUILTINS: Mapping[str, str] = {name: _member(name) for name in _NAMES.split()}
 # Custom operators that come with TFLM: the name in the file, and the member. Detection post-processing is TFLite's; the rest are
 # the signal library's (signal/micro/kernels), which the audio front end of micro_speech uses.
 CUSTOMS: Mapping[str, str] = {
+    "BasicClassifier": "AddBasicClassifier",
     "CIRCULAR_BUFFER": "AddCircularBuffer",
     "TFLite_Detection_PostProcess": "AddDetectionPostprocess",
     "TFLM_DECODE": "AddDecode",

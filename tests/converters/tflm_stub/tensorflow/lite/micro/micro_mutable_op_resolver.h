@@ -5,7 +5,7 @@
 
 // The members Add… of TFLM's MicroMutableOpResolver.
 #define TFLM_STUB_OPERATORS(X) \
-  X(Abs) X(Add) X(AddN) X(ArgMax) X(ArgMin) X(AssignVariable) X(AveragePool2D) X(BatchMatMul) X(BatchToSpaceNd) \
+  X(Abs) X(Add) X(AddN) X(ArgMax) X(ArgMin) X(AssignVariable) X(AveragePool2D) X(BasicClassifier) X(BatchMatMul) X(BatchToSpaceNd) \
   X(BroadcastArgs) X(BroadcastTo) X(CallOnce) X(Cast) X(Ceil) X(CircularBuffer) X(Concatenation) X(Conv2D) X(Cos) \
   X(CumSum) X(Decode) X(Delay) X(DepthToSpace) X(DepthwiseConv2D) X(Dequantize) X(DetectionPostprocess) X(Div) \
   X(DynamicUpdateSlice) X(Elu) X(EmbeddingLookup) X(Energy) X(Equal) X(EthosU) X(Exp) X(ExpandDims) X(FftAutoScale) \
