@@ -43,7 +43,9 @@ def host_error(error: Exception) -> EdgekitError:
     kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), ConversionError)
     if isinstance(error, converters.TargetError):
         kind = UsageError if error.refused else ConversionError
-    return kind(str(error))
+    ours = kind(str(error))
+    ours.log = getattr(error, "log", "")
+    return ours
 
 
 @contextmanager

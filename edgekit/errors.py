@@ -29,9 +29,13 @@ __all__ = [
 
 
 class EdgekitError(Exception):
-    """Base of everything edgekit raises on purpose; ``exit_code`` is what the command line ends with."""
+    """Base of everything edgekit raises on purpose; ``exit_code`` is what the command line ends with.
+
+    ``log`` keeps the end of what a tool printed, where one was run.
+    """
 
     exit_code = 3
+    log = ""
 
 
 class UsageError(EdgekitError):

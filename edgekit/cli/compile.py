@@ -10,8 +10,11 @@ from .options import data_options, emit_json, json_option, variant_option
 
 if TYPE_CHECKING:
     from ..compiling import Compiled
+    from ..errors import EdgekitError
 
 __all__ = ["command"]
+
+LOG_LINES = 15
 
 
 @click.command("compile")
@@ -85,32 +88,48 @@ def command(
       edgekit compile runs/mine --variant int8 --target micro --data digits.npz
     """
     from ..compiling import compile_for
+    from ..errors import EdgekitError
     from .chatter import chatter_held
     from .outcome import exit_with, failures_json, report_failures
     from .progress import ShownProgress
 
     options["intermediate_tensors"] = _names(intermediate_tensors)
-    with chatter_held(), ShownProgress() as progress:
-        made = compile_for(
-            models,
-            target,
-            out=out,
-            variants=variants,
-            options=options,
-            together=together,
-            data=data,
-            data_folder=data_folder,
-            deadline_s=deadline_s,
-            force=force,
-            progress=progress,
-        )
+    try:
+        with chatter_held(), ShownProgress() as progress:
+            made = compile_for(
+                models,
+                target,
+                out=out,
+                variants=variants,
+                options=options,
+                together=together,
+                data=data,
+                data_folder=data_folder,
+                deadline_s=deadline_s,
+                force=force,
+                progress=progress,
+            )
+    except EdgekitError as error:
+        _tell_log(error)
+        raise
     if as_json:
         emit_json({"compiled": [_plain(item) for item in made], "failures": failures_json(made.failures)})
     else:
         for item in made:
             _show(item)
+    for failed in {id(item): item for item in made.failures.values()}.values():  # models compiled together fail as one
+        _tell_log(failed)
     report_failures(made.failures)
     exit_with(made.failures)
+
+
+def _tell_log(error: EdgekitError) -> None:
+    """The last lines of what a tool printed before it failed, on standard error."""
+    from ..render.summary import plain
+
+    lines = [plain(line, 300) for line in error.log.splitlines() if line.strip()]
+    for line in lines[-LOG_LINES:]:
+        click.echo(f"  | {line}", err=True)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

@@ -299,7 +299,7 @@ def test_older_compiler_compiles_with_a_warning(tmp_path):
         ("link", r"made no lake_edgetpu\.tflite"),
         ("stub", r"left a stub of 1,024 bytes as lake_edgetpu\.tflite that is no \.tflite"),
         ("hollow", r"left a stub of [0-9,]+ bytes as lake_edgetpu\.tflite, a model without operators"),
-        ("placeholder", r"placeholder of lake \(EPCT\) that no Edge TPU can run"),
+        ("placeholder", r"placeholder of lake that no Edge TPU can run"),
         ("noise", "edgetpu-custom-op that holds no package"),
         ("liar", "says that 4 operators of lake run on the Edge TPU, and"),
     ],

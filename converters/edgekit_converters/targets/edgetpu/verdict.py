@@ -151,7 +151,7 @@ class _Judgement:
         name, told = clean_text(job.name, 100), self._block(file).on_tpu
         if is_compiled(content) and PLACEHOLDER in content:
             return (
-                f"{self.compiler.path} made a placeholder of {name} (EPCT) that no Edge TPU can run: it is not Coral's "
+                f"{self.compiler.path} made a placeholder of {name} that no Edge TPU can run: it is not Coral's "
                 "edgetpu_compiler. Name that one with --compiler PATH"
             )
         if is_compiled(content):

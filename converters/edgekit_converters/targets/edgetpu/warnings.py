@@ -28,6 +28,8 @@ def _precision(graph: OperatorGraph) -> str:
     flowing = [tensor for operator in graph.operators for tensor in activations(operator) if not tensor.constant]
     floats = sum(tensor.dtype in FLOATS for tensor in flowing)
     eight = sum(tensor.dtype in EIGHT_BITS for tensor in flowing)
+    if not eight and any(tensor.dtype == "int16" for tensor in flowing):
+        return "the model is quantized to 16 bits (int16x8); the Edge TPU computes with int8 alone: take --recipe int8"
     if floats and not eight:
         kind = (
             "is dynamic-range quantized: weights of 8 bits, everything else float"
@@ -37,8 +39,6 @@ def _precision(graph: OperatorGraph) -> str:
         return (
             f"the model {kind}; the Edge TPU computes with int8 alone: edgekit convert MODEL --data DATA --recipe int8"
         )
-    if not floats and not eight and any(tensor.dtype == "int16" for tensor in flowing):
-        return "the model is quantized to 16 bits (int16x8); the Edge TPU computes with int8 alone"
     islands = [operator for operator in graph.operators if _computes_float(operator)]
     if islands and eight:
         named = ", ".join(sorted({operator.type for operator in islands})[:5])
