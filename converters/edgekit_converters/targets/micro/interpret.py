@@ -57,8 +57,8 @@ def find_tflm() -> str:
     """The name and version of the installed TFLM. Raises MissingPackageError without it."""
     if importlib.util.find_spec("tflite_micro") is None:
         raise MissingPackageError(
-            "checking a model for a microcontroller needs TFLM's interpreter (there are wheels for Linux on x86-64 alone), got no "
-            "package tflite_micro: "
+            "checking a model for a microcontroller needs TFLM's interpreter (its wheels are for Linux on x86-64 alone), got "
+            "no package tflite_micro: "
             "pip install 'edgekit[micro]'"
         )
     return f"tflite-micro {metadata.version('tflite-micro')}"
