@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from edgekit_converters.targets.ethos_u.vela import model_ethos_u
+from edgekit_converters.targets.ethos_u.vela import compile_ethos_u, model_ethos_u
+from edgekit_converters.targets.operators import Operator, read_operators
 from edgekit_converters.targets.records import TargetReport
 from edgekit_converters.targets.target import Target, targets
 from measuring import heading, row
@@ -132,6 +133,28 @@ def _models(folder: Path | None, scratch: Path) -> Iterator[tuple[str, Path]]:
     yield "MobileNetV2 96 × 96 (Keras, edgekit's int8)", next((scratch / "run").rglob("*int8*.tflite"))
 
 
+def _placed(folder: Path) -> tuple[int, int, int, int]:
+    """Models and operators of edgetpu/pairs; those placed as the file that vela wrote has them; those on the CPU that come
+    with a reason. What stays in that file, by type and output, is on the CPU."""
+    target = targets()["ethos-u55-128"]
+    models = [path for path in sorted((folder / "edgetpu" / "pairs").rglob("*.tflite")) if "_edgetpu" not in path.name]
+    operators = agreed = silent = 0
+    for path in models:
+        tflite = path.read_bytes()
+        made = compile_ethos_u(tflite, target, name="m")
+        left = {_key(op) for op in read_operators(made.files["m_vela.tflite"]).operators}
+        for op, found in zip(read_operators(tflite).operators, made.report.ops, strict=True):
+            stays = _key(op) in left
+            operators += 1
+            agreed += found.placement == ("cpu" if stays else "ethos-u")
+            silent += found.placement == "cpu" and "does not say" in found.reason
+    return len(models), operators, agreed, silent
+
+
+def _key(op: Operator) -> tuple[str, str]:
+    return op.type, next((tensor.name for tensor in op.outputs if tensor is not None), "")
+
+
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -156,6 +179,11 @@ def main() -> None:
                 _line(target, report, found)
     heading("Arm Ethos-U through vela")
     row("figures equal to vela's own", f"{sum(same):,} of {len(same):,}", "all", all(same))
+    if folder is not None and (folder / "edgetpu" / "pairs").is_dir():
+        models, operators, agreed, silent = _placed(folder)
+        value = f"{agreed:,} of {operators:,} of {models} models"
+        row("operators placed as in the file vela wrote", value, "all", agreed == operators)
+        row("operators on the CPU without vela's reason", str(silent), "0", silent == 0)
     row("seconds of a report, vela's own", f"{sum(ours) / len(ours):.2f}, {sum(theirs) / len(theirs):.2f}", "–", None)
 
 
