@@ -64,6 +64,11 @@ def split_kernel(groups: int, weights: Sequence[np.ndarray]) -> list[np.ndarray]
     return [part for pair in zip(kernels, biases, strict=True) for part in pair]
 
 
+def as_depthwise(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Kernel and bias of a convolution of groups of one as those of a depthwise one."""
+    return [np.swapaxes(weights[0], 2, 3), weights[1]]
+
+
 def with_slopes(value: float, weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Weights, and a slope for each of 8 channels."""
     return [*weights, np.full((1, 1, 8), value, np.float32)]
@@ -223,6 +228,15 @@ CASES: tuple[RemedyCase, ...] = (
         on(MAP, lambda keras, x: keras.layers.Conv2D(8, 3, padding="same", groups=4)(x)),
         on(MAP, _groups),
         partial(split_kernel, 4),
+    ),
+    RemedyCase(
+        "groups-of-one",
+        "grouped-conv",
+        "CONV_2D",
+        "layers.DepthwiseConv2D((5, 3)) instead of layers.Conv2D(8, (5, 3), groups=8)",
+        on(MAP, lambda keras, x: keras.layers.Conv2D(8, (5, 3), groups=8)(x)),
+        on(MAP, lambda keras, x: keras.layers.DepthwiseConv2D((5, 3))(x)),
+        as_depthwise,
     ),
     RemedyCase(
         "max-pool-relu",

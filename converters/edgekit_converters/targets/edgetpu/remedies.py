@@ -145,6 +145,9 @@ def _grouped(operator: Operator, graph: OperatorGraph) -> str:
     if kernel is None or given is None or len(kernel.shape) != 4 or not 0 < kernel.shape[3] < given.shape[-1]:
         return ""
     groups, filters = given.shape[-1] // kernel.shape[3], kernel.shape[0]
+    if kernel.shape[3] == 1 and filters == groups:
+        size = kernel.shape[1:3]
+        return f"layers.DepthwiseConv2D({size}) instead of layers.Conv2D({filters}, {size}, groups={groups}): the same function"
     return (
         f"keras.ops.split(x, {groups}, axis=-1), a layers.Conv2D({filters // groups}, …) for each part and layers.Concatenate() "
         f"instead of layers.Conv2D({filters}, …, groups={groups}): the same function"
