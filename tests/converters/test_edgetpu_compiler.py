@@ -16,9 +16,10 @@ import numpy as np
 import psutil
 import pytest
 from edgekit_converters.errors import ModelFileError, TargetError
-from edgekit_converters.targets.edgetpu import child_process, installed
+from edgekit_converters.targets import child_process
+from edgekit_converters.targets.child_process import OUTPUT_CAP, Outcome, run_tool
+from edgekit_converters.targets.edgetpu import installed
 from edgekit_converters.targets.edgetpu.actual import report_compiled
-from edgekit_converters.targets.edgetpu.child_process import OUTPUT_CAP, Outcome, run_tool
 from edgekit_converters.targets.edgetpu.compiled_model import has_package
 from edgekit_converters.targets.edgetpu.compiler import Compiler, compile_edgetpu, find_compiler
 from edgekit_converters.targets.edgetpu.installed import ENVIRONMENT

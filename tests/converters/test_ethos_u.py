@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters.errors import MissingPackageError, ModelFileError, TargetError
+from edgekit_converters.targets.child_process import OUTPUT_CAP
 from edgekit_converters.targets.ethos_u import run
 from edgekit_converters.targets.ethos_u.compiled import accelerators_of
 from edgekit_converters.targets.ethos_u.database import read_database
 from edgekit_converters.targets.ethos_u.options import ACCELERATORS
-from edgekit_converters.targets.ethos_u.run import LOG_CAP, Vela, find_vela, run_vela
+from edgekit_converters.targets.ethos_u.run import Vela, find_vela, run_vela
 from edgekit_converters.targets.ethos_u.summary import read_said, read_summary
 from edgekit_converters.targets.ethos_u.vela import VelaOptions, compile_ethos_u, model_ethos_u
 from edgekit_converters.targets.operators import read_operators
@@ -386,7 +387,7 @@ def test_a_vela_that_fails_is_named(lines: tuple[str, ...], message: str, refuse
 def test_a_vela_that_floods_is_capped() -> None:
     """Of endless output the beginning and the end are kept."""
     done = run_vela(script("print('first'); print('x' * 9_000_000); print('last')"), [], deadline_s=60)
-    assert len(done.log) < LOG_CAP + 100
+    assert len(done.log) < OUTPUT_CAP + 100
     assert done.log.startswith("first\n")
     assert done.log.endswith("last\n")
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import TargetError
+from ..child_process import Outcome, run_tool
 from ..records import CompiledFiles, TargetReport
 from ..target import Target
 from .actual import report_compiled, shares_memory
-from .child_process import Outcome, run_tool
 from .installed import Compiler, find_compiler
 from .log import CompilerLog, parse_log
 from .options import EdgeTpuOptions

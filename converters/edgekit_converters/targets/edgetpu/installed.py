@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import TargetError
-from .child_process import Outcome, run_tool
+from ..child_process import Outcome, run_tool
 from .log import clean_text, find_version
 
 __all__ = ["ENVIRONMENT", "HOW_TO_GET", "Compiler", "find_compiler"]

@@ -144,12 +144,6 @@ def _logarithm(operator: Operator, graph: OperatorGraph) -> str:
     return "end the model before the logarithm, and take numpy.log of its answer"
 
 
-def _negation(operator: Operator, graph: OperatorGraph) -> str:
-    if any(other.type in ("RSQRT", "SQUARED_DIFFERENCE") for other in graph.operators):
-        return "layers.BatchNormalization() instead of layers.LayerNormalization or layers.GroupNormalization, and train again"
-    return "multiply by -1.0 instead of negating"
-
-
 def _absolute(operator: Operator, graph: OperatorGraph) -> str:
     """Alone, or as part of an activation that has more to it."""
     types = {other.type for other in graph.operators}
@@ -211,7 +205,7 @@ _BY_TYPE: Mapping[str, Remedy] = {
     "LOG": _logarithm,
     "LOG_SOFTMAX": _say("layers.Softmax() instead of 'log_softmax', and numpy.log of the model's answer"),
     "MIRROR_PAD": _mirror_pad,
-    "NEG": _negation,
+    "NEG": _say("convert again from Keras: edgekit convert MODEL multiplies by -1 instead"),
     "SPACE_TO_BATCH_ND": _say("convert again from Keras: edgekit convert MODEL keeps dilation_rate in the convolution"),
     "SQUARE": _square,
     "TILE": _repeat,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import ModelFileError, TargetError
+from ..child_process import Outcome
 from ..operators import OperatorGraph, read_operators
-from .child_process import Outcome
 from .compiled_model import has_package, is_compiled, read_packages
 from .container import PLACEHOLDER
 from .failures import Failure, recognise_failure

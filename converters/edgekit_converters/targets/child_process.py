@@ -85,12 +85,16 @@ class _Kept:
         room = self.half - len(self.head)
         self.head += piece[:room]
         self.tail += piece[room:]
-        if len(self.tail) > 2 * self.half:
-            self.dropped += len(self.tail) - self.half
-            del self.tail[: -self.half]
+        if len(self.tail) > 2 * self.half:  # not at every piece: each time the rest is moved
+            self._trim()
+
+    def _trim(self) -> None:
+        self.dropped += max(0, len(self.tail) - self.half)
+        del self.tail[: -self.half]
 
     def text(self) -> str:
         """What was kept, with a line where something is missing."""
+        self._trim()
         gap = f"\n… {self.dropped:,} bytes are left out here …\n".encode() if self.dropped else b""
         return bytes(self.head + gap + self.tail).decode("utf-8", "replace")
 
