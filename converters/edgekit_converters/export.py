@@ -13,6 +13,7 @@ from ._tf import import_tensorflow
 from .errors import PromiseError, UnsupportedModelError
 from .layers import Origin, layer_names, name_layers
 from .load import ORDER_FILE, LoadedModel, is_keras_model
+from .products import write_products
 from .reason import conversion_reason, first_line
 from .reorder import reorder_interface
 from .trace import Shapes, Traced, trace
@@ -51,7 +52,7 @@ def export_float(loaded: LoadedModel, *, batch: int = 1, shapes: Shapes | None =
         tflite = bytes(converter.convert())
     except Exception as error:  # the converter raises its MLIR diagnostics as several kinds
         raise UnsupportedModelError(f"the model cannot be converted: {conversion_reason(error)}") from error
-    ordered = reorder_interface(tflite, traced.input_names, traced.output_names)
+    ordered = write_products(reorder_interface(tflite, traced.input_names, traced.output_names))
     origin = Origin.from_dict(loaded.origin) if loaded.framework == "saved_model" else _origin(loaded, traced)
     named = name_layers(ordered, origin.layers, framework=origin.framework, producers=origin.producers)
     return FloatExport(ordered, loaded.framework, _difference(traced, ordered) if batch != -1 else None, named)

@@ -188,7 +188,7 @@ def test_an_operator_alone_has_its_remedy(name: str) -> None:
         ("CAST", (8, 8, 4), (8, 8, 4), (), "keras.Input(dtype='float32')"),
         ("TOPK_V2", (9,), (3,), (constant("k", [3]),), "numpy.argsort"),
         ("LOG", (9,), (9,), (), "numpy.log"),
-        ("NEG", (9,), (9,), (), "multiply by -1.0"),
+        ("NEG", (9,), (9,), (), "edgekit convert MODEL writes it as a product"),
         ("BATCH_TO_SPACE_ND", (8, 8, 4), (8, 8, 4), (), "dilation_rate"),
     ],
 )

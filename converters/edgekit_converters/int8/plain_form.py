@@ -9,7 +9,6 @@ one way only, which the Edge TPU does not have; the other way its kernel has a s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any
 
 from .surgery import FlatModel
@@ -62,8 +61,8 @@ def plain_form(tflite: bytes) -> bytes:
     for op, version in changed.items():
         if flat.type(op) == "TRANSPOSE_CONV":
             flat.graph.operators[op].builtinOptions.fusedActivationFunction = NO_ACTIVATION
-        flat.graph.operators[op].opcodeIndex = _code_index(flat, op, version)
-    _drop_unused_codes(flat)
+        flat.graph.operators[op].opcodeIndex = flat.add_code(flat.code(op), version=version)
+    flat.drop_unused_codes()
     return flat.to_bytes()
 
 
@@ -145,24 +144,3 @@ def _is_idle(flat: FlatModel, op: int) -> bool:
 
 def _code(flat: FlatModel, op: int) -> Any:
     return flat.model.operatorCodes[flat.graph.operators[op].opcodeIndex]
-
-
-def _code_index(flat: FlatModel, op: int, version: int) -> int:
-    """The place of the operator code of ``op`` in ``version``; appended where there is none."""
-    codes, wanted = flat.model.operatorCodes, copy(_code(flat, op))
-    wanted.version = version
-    for index, code in enumerate(codes):
-        if vars(code) == vars(wanted):
-            return index
-    codes.append(wanted)
-    return len(codes) - 1
-
-
-def _drop_unused_codes(flat: FlatModel) -> None:
-    """The compiler looks every code up, also one that no operator has."""
-    operators = [op for graph in flat.model.subgraphs for op in graph.operators or ()]
-    used = sorted({op.opcodeIndex for op in operators})
-    place = {old: new for new, old in enumerate(used)}
-    flat.model.operatorCodes = [flat.model.operatorCodes[index] for index in used]
-    for op in operators:
-        op.opcodeIndex = place[op.opcodeIndex]

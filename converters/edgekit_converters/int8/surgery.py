@@ -20,6 +20,9 @@ __all__ = ["FlatModel"]
 Array = npt.NDArray[Any]
 ALIGNMENT = 16
 LARGEST_BYTES = 2**31 - 1
+LAST_OLD_CODE = (
+    127  # the schema's first field for it has 7 bits; from there on it says PLACEHOLDER_FOR_GREATER_OP_CODES
+)
 
 
 class FlatModel:
@@ -125,3 +128,26 @@ class FlatModel:
             raw.buffer = len(self.model.buffers) - 1
         data = np.ascontiguousarray(values, np.dtype(self.dtype(tensor)))
         self.model.buffers[raw.buffer].data = np.frombuffer(data.tobytes(), np.uint8)
+
+    def add_code(self, builtin: int, *, version: int) -> int:
+        """The place of the operator code of a builtin operator (its number in the schema) in ``version``, appended where new."""
+        codes = self.model.operatorCodes
+        for place, code in enumerate(codes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin and code.version == version:
+                return place
+        from ai_edge_litert import schema_py_generated as schema
+
+        made = schema.OperatorCodeT()
+        made.builtinCode, made.version = builtin, version
+        made.deprecatedBuiltinCode = min(builtin, LAST_OLD_CODE)
+        codes.append(made)
+        return len(codes) - 1
+
+    def drop_unused_codes(self) -> None:
+        """Leave out operator codes that no operator has: runtimes and compilers look up each of them."""
+        operators = [op for graph in self.model.subgraphs for op in graph.operators or ()]
+        used = sorted({op.opcodeIndex for op in operators})
+        place = {old: new for new, old in enumerate(used)}
+        self.model.operatorCodes = [self.model.operatorCodes[index] for index in used]
+        for op in operators:
+            op.opcodeIndex = place[op.opcodeIndex]

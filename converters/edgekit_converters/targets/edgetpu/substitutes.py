@@ -152,18 +152,6 @@ def _absolute(operator: Operator, graph: OperatorGraph) -> str:
     return "" if "GREATER" in types else "layers.Maximum()([x, -1.0 * x]) instead of keras.ops.abs: the same values"
 
 
-def _square(operator: Operator, graph: OperatorGraph) -> str:
-    """Alone, or as part of a normalization or an activation that has more to it."""
-    types = {other.type for other in graph.operators}
-    if "SQRT" in types:
-        return _ACTIVATION.format("'squareplus'")
-    if "RSQRT" not in types:
-        return "layers.Multiply()([x, x]) instead of squaring: the same values"
-    if "SUM" in types:
-        return "end the model before layers.UnitNormalization, and divide its answer by numpy.linalg.norm"
-    return "layers.BatchNormalization() instead of layers.RMSNormalization, and train again"
-
-
 def _cast(operator: Operator, graph: OperatorGraph) -> str:
     inputs = {tensor.index for tensor in graph.card.inputs}
     if any(tensor.index in inputs for tensor in operator.computed_inputs):
@@ -172,6 +160,7 @@ def _cast(operator: Operator, graph: OperatorGraph) -> str:
 
 
 _ACTIVATION = "activation='silu' or 'relu6' instead of {} here, and fine-tune"
+_MULTIPLIES = "convert again from Keras: edgekit convert MODEL writes it as a product"
 # Types nothing is known for, and why.
 WITHOUT_SUBSTITUTE: Mapping[str, str] = {
     "BATCH_MATMUL": "the Edge TPU multiplies by constants only; attention has none",
@@ -205,9 +194,9 @@ _BY_TYPE: Mapping[str, Remedy] = {
     "LOG": _logarithm,
     "LOG_SOFTMAX": _say("layers.Softmax() instead of 'log_softmax', and numpy.log of the model's answer"),
     "MIRROR_PAD": _mirror_pad,
-    "NEG": _say("convert again from Keras: edgekit convert MODEL multiplies by -1 instead"),
+    "NEG": _say(_MULTIPLIES),
     "SPACE_TO_BATCH_ND": _say("convert again from Keras: edgekit convert MODEL keeps dilation_rate in the convolution"),
-    "SQUARE": _square,
+    "SQUARE": _say(_MULTIPLIES),
     "TILE": _repeat,
     "TOPK_V2": _say("end the model before it, and sort its answer with numpy.argsort"),
     "UNPACK": _unpack,
