@@ -56,7 +56,7 @@ def test_what_was_said_goes_first() -> None:
         ({"target": "coral", "recipes": []}, "expected at least one recipe"),
         ({"target": "coral", "batch": -1}, r"fixed shapes and 1 row, got free rows \(--batch -1\): leave --batch out"),
         ({"target": "micro", "batch": 8}, "got 8 rows"),
-        ({"target": "ethos-u65", "input_type": "uint8"}, "takes int8, float32 as input, got uint8: --input-type int8"),
+        ({"target": "micro", "input_type": "uint8"}, "takes int8, float32 as input, got uint8: --input-type int8"),
         ({"target": "micro", "output_type": "uint8"}, "--output-type int8"),
         ({"target": "coral", "recipes": ["int9"]}, "unknown recipe 'int9'"),
     ],
