@@ -28,6 +28,7 @@ def warn_early(float_model: Path, layers: Sequence[str | None], target: Target, 
     """Say which layers of a float model an Edge TPU will leave out once it is int8, before it is calibrated or trained."""
     if target.kind != EDGETPU:
         return
+    from edgekit_converters.targets.edgetpu.statuses import LATER
     from edgekit_converters.targets.edgetpu_map import predict
     from edgekit_converters.targets.operators import read_operators
 
@@ -35,13 +36,21 @@ def warn_early(float_model: Path, layers: Sequence[str | None], target: Target, 
         report = predict(read_operators(float_model.read_bytes()), target, layers=layers, assume_int8=True)
     if report.refusal:
         progress.note(f"{target.name} will refuse this model: {report.refusal}. {report.remedy}".rstrip(". "))
-    lost = [op for op in report.ops if op.placement == "cpu" and op.remedy]
-    for op in lost[:MOST_WARNED]:
-        progress.note(f"{target.name}: {op.layer or op.type} will stay on the processor ({op.reason}): {op.remedy}")
-    if len(lost) > MOST_WARNED:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for op in report.ops:
+        # What is only lost behind another operator is won back with that one.
+        if op.placement == "cpu" and op.remedy and op.reason != LATER:
+            groups.setdefault((op.reason, op.remedy), []).append(op.layer or op.type)
+    for (reason, remedy), layers in list(groups.items())[:MOST_WARNED]:
+        named = list(dict.fromkeys(layers))
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        progress.note(f"{target.name}: {named[0]}{more} will stay on the processor ({reason}): {remedy}")
+    if len(groups) > MOST_WARNED:
         progress.note(
-            f"{target.name}: and {len(lost) - MOST_WARNED} more operators; edgekit inspect --target {target.name}"
+            f"{target.name}: and {len(groups) - MOST_WARNED} more reasons: edgekit inspect --target {target.name}"
         )
+    if groups and not report.refusal:
+        progress.note(f"{target.name}: {report.on_target} of {len(report.ops)} operators would run on the Edge TPU")
 
 
 def report_on(tflite: bytes, target: Target) -> TargetReport:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters.targets.edgetpu.compiled_model import is_compiled
 from edgekit_device.embedded import read_note
 
@@ -17,7 +18,7 @@ from edgekit.compiling import compile_for
 from edgekit.errors import ModelInputError, UsageError
 from edgekit.store import RunStore
 from tests.edgetpu_compiler_stub import install_stub
-from tests.tflite_builder import dense_model
+from tests.tflite_builder import Graph, Op, Tensor, build, dense_model
 
 MICRO_FILES = {"CMakeLists.txt", "README.md", "int8.tflite", "int8_model.cc", "int8_model.h", "main.cc"}
 
@@ -199,6 +200,22 @@ def test_converting_for_a_coral_compiles_where_the_compiler_is(
     assert made[1].compiled is not None
     assert made[1].compiled.variant is not None
     assert made[1].compiled.variant.name == "int8-coral-usb"
+
+
+def test_layers_that_will_stay_behind_are_named_before_anything_is_calibrated(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each once, with what to type; what is only lost behind them is counted."""
+    path = tmp_path / "leaky.tflite"
+    tensors = [Tensor(f"t{i}", "float32", (1, 64)) for i in range(4)]
+    ops = [Op("TANH", (0,), (1,)), Op("LEAKY_RELU", (1,), (2,), schema.LeakyReluOptionsT()), Op("TANH", (2,), (3,))]
+    path.write_bytes(build(Graph(tensors, ops, (0,), (3,), signature_key="serving_default")))
+    assert main(["convert", str(path), "--data", str(data), "--target", "coral", "--out", str(tmp_path / "run")]) == 0
+    said = capfd.readouterr().err.split("converting to int8")[0]
+
+    assert said.count("will stay on the processor") == 1
+    assert "PReLU" in said
+    assert "coral: 1 of 3 operators would run on the Edge TPU" in said
 
 
 def test_without_a_run_the_target_is_asked_all_the_same(float_model: Path, data: Path) -> None:

@@ -17,13 +17,12 @@ from .matching import placed_by_compiler
 from .memory import Memory
 from .options import EdgeTpuOptions
 from .preparation import Job
-from .statuses import STATUSES, find_status
+from .statuses import LATER, find_status
 from .verdict import Made
 
 __all__ = ["report_compiled", "shares_memory"]
 
 SHOWN = 10
-_LATER = next(status.text for status in STATUSES if status.name == "later-subgraph")
 
 
 def report_compiled(
@@ -118,7 +117,7 @@ def _reasons(made: Sequence[Made]) -> dict[str, tuple[str, ...]]:
             if not row.mapped:
                 said.setdefault(row.type, {})[row.status] = None
     # A reason of its own before the one that only follows from another's: the table's order is random.
-    return {type_: tuple(sorted(statuses, key=lambda text: (text == _LATER, text))) for type_, statuses in said.items()}
+    return {type_: tuple(sorted(statuses, key=lambda text: (text == LATER, text))) for type_, statuses in said.items()}
 
 
 def _reason(operator: Operator, ours: OpPlacement, said: Mapping[str, tuple[str, ...]]) -> str:
@@ -132,7 +131,7 @@ def _reason(operator: Operator, ours: OpPlacement, said: Mapping[str, tuple[str,
 
 def _remedy(reason: str, ours: OpPlacement) -> str:
     status = find_status(reason)
-    if ours.remedy and (ours.reason == reason or status is None or status.text != _LATER):
+    if ours.remedy and (ours.reason == reason or status is None or status.text != LATER):
         return ours.remedy
     return status.remedy if status is not None else ""
 
@@ -142,7 +141,7 @@ def _first_off(ops: Sequence[OpPlacement]) -> int | None:
     started = False
     for op in ops:
         started = started or op.placement == "edgetpu"
-        if started and op.placement == "cpu" and op.reason != _LATER:
+        if started and op.placement == "cpu" and op.reason != LATER:
             return op.index
     return next((op.index for op in ops if op.placement == "cpu"), None)
 

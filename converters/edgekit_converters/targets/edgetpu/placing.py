@@ -10,12 +10,11 @@ from ..operators import Operator
 from .limits import LIMITS, Limits
 from .partition import cut
 from .rules import Rule, broken_rule
-from .statuses import STATUSES
+from .statuses import LATER
 
 __all__ = ["LATER_SUBGRAPH", "Placing", "place"]
 
 LATER_SUBGRAPH = "later-subgraph"
-_LATER = next(status.text for status in STATUSES if status.name == LATER_SUBGRAPH)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Placing:
     def reason(self, place: int) -> str:
         """The same in the compiler's words."""
         rule = self.rules[place]
-        return rule.reason if rule is not None else "" if self.mapped[place] else _LATER
+        return rule.reason if rule is not None else "" if self.mapped[place] else LATER
 
     @cached_property
     def breaks(self) -> tuple[int | None, ...]:

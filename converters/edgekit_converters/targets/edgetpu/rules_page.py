@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from .evidence import Limit
 from .limits import LIMITS
 from .op_table import SUPPORTED
-from .placing import LATER_SUBGRAPH
 from .rules import RULES
-from .statuses import STATUSES, find_status
+from .statuses import LATER, find_status
 
 __all__ = ["limits_table", "operators_table", "reasons_table", "rules_table"]
 
@@ -35,8 +34,7 @@ def rules_table() -> str:
 def reasons_table() -> str:
     """What the compiler says, by the short names of the table of rules."""
     reasons = dict.fromkeys(rule.reason for rule in RULES)
-    later = [status.text for status in STATUSES if status.name == LATER_SUBGRAPH]
-    rows = [(f"*{_short(reason)}*", reason) for reason in (*reasons, *later)]
+    rows = [(f"*{_short(reason)}*", reason) for reason in (*reasons, LATER)]
     return _table(("short", "in the compiler's words"), rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["STATUSES", "Status", "find_status"]
+__all__ = ["LATER", "STATUSES", "Status", "find_status"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Status:
         return self.name == "mapped"
 
 
+LATER = "More than one subgraph is not supported"  # lost behind another operator, with nothing wrong with itself
+
 STATUSES = (
     Status("mapped", "Mapped to Edge TPU", "it runs on the Edge TPU"),
     Status(
         "later-subgraph",
-        "More than one subgraph is not supported",
+        LATER,
         "it comes behind an operator that stays on the processor, and only one piece of a model goes to the Edge TPU",
         "change the operator that breaks the chain, or allow several pieces: --multiple-subgraphs",
     ),
