@@ -376,6 +376,14 @@ CASES: tuple[RemedyCase, ...] = (
     ),
     RemedyCase("softsign", "operator", "ABS", "'tanh'", activated("softsign"), activated("tanh")),
     RemedyCase(
+        "group-normalization",
+        "rank",
+        "SUB",
+        "layers.LayerNormalization() or layers.BatchNormalization()",
+        on(MAP, lambda keras, x: keras.layers.GroupNormalization(4)(_conv(keras, x))),
+        on(MAP, lambda keras, x: keras.layers.LayerNormalization()(_conv(keras, x))),
+    ),
+    RemedyCase(
         "loop",
         "operator",
         "WHILE",

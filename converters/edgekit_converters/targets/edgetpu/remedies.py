@@ -92,6 +92,8 @@ def _rank(operator: Operator, graph: OperatorGraph) -> str:
         beside = (producer(operator.inputs[0], graph), *consumers(operator.outputs[0], graph))
         found = next((_transpose(op) for op in beside if op is not None and op.type == "TRANSPOSE"), "")
         return found or _one_at_a_time(operator, graph)
+    if any(other.type == "RSQRT" for other in graph.operators):
+        return "layers.LayerNormalization() or layers.BatchNormalization() instead of layers.GroupNormalization, and train again"
     shape = made_shape(operator)
     if operator.type not in _POINTWISE or len(shape) < 4 or any(other.type == "CONV_3D" for other in graph.operators):
         return _one_at_a_time(operator, graph)
