@@ -34,6 +34,8 @@ __all__ = ["FloatModel", "FloatModels", "digest", "versions"]
 
 VERSIONED = ("tensorflow", "keras", "tf_keras", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 TRAINING_VERSIONED = ("tensorflow-model-optimization",)
+# Of what the converters make: raised when the same inputs give other bytes, so that a run makes its variants again.
+REVISION = "2"
 # A large model on a small machine may train for days; it can be interrupted and gone on with at any time.
 TRAINING_DEADLINE_S = 30 * 24 * 3600.0
 
@@ -277,7 +279,7 @@ def versions() -> dict[str, str]:
     """The versions of everything that decides a conversion."""
     from edgekit import __version__
 
-    found = {"edgekit": __version__, "python": platform.python_version()}
+    found = {"edgekit": __version__, "converters": REVISION, "python": platform.python_version()}
     return {**found, **{name: version for name in VERSIONED if (version := _version(name))}}
 
 
