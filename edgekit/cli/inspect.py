@@ -44,7 +44,8 @@ def command(model: str, target: str | None, as_json: bool) -> None:
     content = check_tflite(Path(model)).read_bytes()
     with translated():
         card = read_model_card(content)
-        report = None if target is None else _preflight(content, target, card)
+        wanted = target or _compiled_for(card)
+        report = None if wanted is None else _preflight(content, wanted, card)
     if as_json:
         emit_json(
             {**card.to_dict(), "note": read_note(content), **({} if report is None else {"target": report.to_dict()})}
@@ -55,6 +56,13 @@ def command(model: str, target: str | None, as_json: bool) -> None:
         from ..render.target import target_lines
 
         click.echo("\n".join(target_lines(report)))
+
+
+def _compiled_for(card: ModelCard) -> str | None:
+    """The target of a file that was compiled for an Edge TPU, which is opened without being asked for."""
+    from edgekit_device.accelerators.compiled import EDGETPU_OPERATOR
+
+    return "coral" if any(op.custom and op.type == EDGETPU_OPERATOR for op in card.ops) else None
 
 
 def _preflight(content: bytes, name: str, card: ModelCard) -> TargetReport:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from . import figures
 from .summary import plain
 
 if TYPE_CHECKING:
-    from edgekit_converters.targets.records import OpPlacement, TargetReport
+    from edgekit_converters.targets.records import LayerFigure, OpPlacement, TargetReport
 
 __all__ = ["target_lines"]
 
@@ -92,6 +92,7 @@ def _memory(report: TargetReport) -> Iterator[str]:
             for name, value in report.memory.items()
         )
     yield from _figures(report.figures)
+    yield from _dearest(report.layers)
 
 
 def _figures(found: Mapping[str, float]) -> Iterator[str]:
@@ -107,6 +108,21 @@ def _figures(found: Mapping[str, float]) -> Iterator[str]:
             f"  {figures.percent(same)} of the outputs equal LiteRT's to the bit on {figures.count(found['parity_samples'])} "
             f"sample(s), largest difference {figures.difference(apart)}"
         )
+
+
+def _dearest(layers: Sequence[LayerFigure]) -> Iterator[str]:
+    """The operators that most of the cycles go to, where the tool has a table of them."""
+    shares = [(layer.figures.get("cycles_share", 0.0), layer) for layer in layers]
+    dearest = sorted((pair for pair in shares if pair[0] > 0), key=lambda pair: -pair[0])[:MOST_LAYERS]
+    if dearest:
+        named = (f"{_titled(layer)} {figures.percent(share)}" for share, layer in dearest)
+        yield f"  most cycles: {', '.join(named)}"
+
+
+def _titled(layer: LayerFigure) -> str:
+    index = layer.figures.get("index")
+    place = "" if index is None else f" {index:.0f}"
+    return f"{plain(layer.type, 40)}{place}{f' ({plain(layer.name, 80)})' if layer.name else ''}"
 
 
 def _latency(report: TargetReport) -> Iterator[str]:

@@ -18,7 +18,7 @@ from edgekit.compiling import compile_for
 from edgekit.errors import ModelInputError, UsageError
 from edgekit.store import RunStore
 from tests.edgetpu_compiler_stub import install_stub
-from tests.tflite_builder import Graph, Op, Tensor, build, dense_model
+from tests.tflite_builder import Graph, Op, Tensor, build, conv_model, dense_model
 
 MICRO_FILES = {"CMakeLists.txt", "README.md", "int8.tflite", "int8_model.cc", "int8_model.h", "main.cc"}
 
@@ -276,6 +276,8 @@ def test_a_compiled_file_is_opened_and_not_compiled_again(
     path = run_folder / "variants" / "int8-coral.tflite"
     assert main(["inspect", str(path), "--target", "coral", "--json"]) == 0
     target = json.loads(capsys.readouterr().out)["target"]
+    assert main(["inspect", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == target
     assert main(["compile", str(path), "--target", "coral"]) == 2
     refused = capsys.readouterr().err
 
@@ -314,3 +316,12 @@ def test_operators_of_a_target_are_listed_with_what_it_asks(capsys: pytest.Captu
     assert "vela knows" in capsys.readouterr().err
     assert main(["targets", "--operators"]) == 2
     assert "expected a target" in capsys.readouterr().err
+
+
+def test_the_dearest_operators_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a model that Vela has a table of cycles for: one operator takes nearly all."""
+    path = tmp_path / "m.tflite"
+    path.write_bytes(conv_model("int8"))
+    assert main(["inspect", str(path), "--target", "ethos-u55-128"]) == 0
+
+    assert "  most cycles: CONV_2D 0 (" in capsys.readouterr().out
