@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import struct
 import subprocess
@@ -89,6 +90,18 @@ def test_the_compressing_example_runs(edgekit_cli: Cli, root: Path, tmp_path: Pa
     assert "zip" in lines["prune75-int8"]["gains"]
     assert "zip" in lines["cluster16-qat-int8"]["gains"]
     assert all(item["median_ms"] > 0 and item["against"] in (None, "float32", "int8") for item in lines.values())
+
+
+@pytest.mark.keras
+def test_the_coral_example_runs(edgekit_cli: Cli, root: Path, tmp_path: Path) -> None:
+    """Without Coral's compiler it ends with what would run on the chip: all of a plain network."""
+    without = {**os.environ, "EDGEKIT_EDGETPU_COMPILER": ""}
+    toml, run = root / "examples" / "coral" / "edgekit.toml", tmp_path / "run"
+    done = edgekit_cli("run", toml, "--out", run, "--json", env=without)
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    (line,) = [item for item in json.loads(done.stdout)["across"] if item["target"] == "coral"]
+
+    assert (line["variant"], line["on_target"], line["subgraphs"]) == ("int8", line["operators"], 1)
 
 
 def test_every_link_in_the_documentation_leads_somewhere(root: Path) -> None:

@@ -19,12 +19,12 @@ def load(folder: Path, text: str) -> RunConfig:
     return load_config(path)
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion-mnist"])
+@pytest.mark.parametrize("name", ["coral", "digits", "fashion-mnist"])
 def test_the_examples_are_understood(root: Path, name: str) -> None:
     """Every key in them."""
     config = load_config(root / "examples" / name / "edgekit.toml")
 
-    assert config.name == name
+    assert config.name in (name, f"{name}-digits")
     assert config.conversion.preprocessing == config.preprocessing
     assert config.compare.limits.max_drop == 0.01
 
