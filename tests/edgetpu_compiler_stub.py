@@ -233,7 +233,7 @@ def _types(content: bytes) -> list[str]:
     """The types of the operators, by the schema's names; CUSTOM for custom ones, as in the compiler's table."""
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
     model = _model(content)
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     return [names[codes[op.opcodeIndex]] for op in model.subgraphs[0].operators]

@@ -18,7 +18,7 @@ from typing import Any
 from .errors import MissingPackageError, ModelFileError
 from .op_costs import count_elements, count_macs
 
-__all__ = ["ModelCard", "OpCard", "SignatureCard", "TensorCard", "load_schema", "read_model_card"]
+__all__ = ["ModelCard", "OpCard", "SignatureCard", "TensorCard", "enum_names", "load_schema", "read_model_card"]
 
 SCHEMA_VERSION = 3
 MAX_SUBGRAPHS = 1000
@@ -190,8 +190,9 @@ def _clean(text: bytes | None) -> str:
     return "".join(character if character.isprintable() else " " for character in decoded)[:TEXT_CAP].strip()
 
 
-def _enum_names(enum: type) -> dict[int, str]:
-    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+def enum_names(enum: type) -> dict[int, str]:
+    """The names of a schema's enumeration, by their numbers. From Python 3.13 a class holds numbers of its own as well."""
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int) and not name.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,8 @@ class _Reader:
     def __init__(self, data: bytes, schema: Any) -> None:
         self.data = data
         self.model = schema.Model.GetRootAs(data, 0)
-        self.dtypes = {value: name.lower() for value, name in _enum_names(schema.TensorType).items()}
-        self.builtins = _enum_names(schema.BuiltinOperator)
+        self.dtypes = {value: name.lower() for value, name in enum_names(schema.TensorType).items()}
+        self.builtins = enum_names(schema.BuiltinOperator)
         self.blockwise = schema.QuantizationDetails.BlockwiseQuantization
         # An honest file spends at least 4 bytes on each table and on each number; twice to four times that is allowed.
         self.tables_left = min(MAX_TABLES, len(data) // 4)

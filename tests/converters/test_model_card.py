@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from edgekit_converters.errors import MissingPackageError, ModelFileError
-from edgekit_converters.model_card import read_model_card
+from edgekit_converters.model_card import enum_names, read_model_card
 from edgekit_converters.op_costs import count_elements, count_macs
 
 from tests.tflite_builder import Graph, Op, Tensor, build, conv_model, dense_model, depthwise_model
@@ -55,6 +55,12 @@ def test_parameters_and_macs_do_not_depend_on_precision(precision):
     dense, conv = read_model_card(dense_model(precision)), read_model_card(conv_model(precision))
     assert (dense.parameters, dense.macs) == (DENSE_PARAMETERS, 64 * 32)
     assert (conv.parameters, conv.macs) == (CONV_PARAMETERS, CONV_MACS)
+
+
+def test_names_of_an_enumeration_are_the_schema_s_alone():
+    """Python 3.13 gives every class a number of its own, which is no operator's code."""
+    enum = type("Enum", (), {"ADD": 0, "CONV_2D": 3, "__firstlineno__": 7})
+    assert enum_names(enum) == {0: "ADD", 3: "CONV_2D"}
 
 
 def test_depthwise_convolution_costs_one_kernel_per_output():

@@ -202,6 +202,7 @@ def test_converting_for_a_coral_compiles_where_the_compiler_is(
     assert made[1].compiled.variant.name == "int8-coral-usb"
 
 
+@pytest.mark.keras  # LeakyReLU goes to TFLite's own quantizer
 def test_layers_that_will_stay_behind_are_named_before_anything_is_calibrated(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

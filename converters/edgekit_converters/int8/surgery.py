@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import TechniqueError
-from ..model_card import read_model_card
+from ..model_card import enum_names, read_model_card
 
 __all__ = ["FlatModel"]
 
 Array = npt.NDArray[Any]
 ALIGNMENT = 16
 LARGEST_BYTES = 2**31 - 1
-LAST_OLD_CODE = (
-    127  # the schema's first field for it has 7 bits; from there on it says PLACEHOLDER_FOR_GREATER_OP_CODES
-)
+# The schema's first field for it has 7 bits; from there on it says PLACEHOLDER_FOR_GREATER_OP_CODES.
+LAST_OLD_CODE = 127
 
 
 class FlatModel:
@@ -42,10 +41,8 @@ class FlatModel:
                 buffer.data = np.frombuffer(tflite, np.uint8, buffer.size, buffer.offset)
                 buffer.offset = buffer.size = 0
         self.graph = self.model.subgraphs[0]
-        self._names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-        self._dtypes = {
-            value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)
-        }
+        self._names = enum_names(schema.BuiltinOperator)
+        self._dtypes = {value: name.lower() for value, name in enum_names(schema.TensorType).items()}
         self.producers: dict[int, int] = {}
         self.consumers: dict[int, list[int]] = {}
         for index, op in enumerate(self.graph.operators):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError
-from ..model_card import ModelCard, TensorCard, load_schema, read_model_card
+from ..model_card import ModelCard, TensorCard, enum_names, load_schema, read_model_card
 
 __all__ = ["Operator", "OperatorGraph", "read_operators"]
 
@@ -119,7 +119,7 @@ def _options(schema: Any, raw: Any) -> dict[str, Any]:
 
 @cache
 def _union_names(schema: Any, union: str) -> dict[int, str]:
-    return {value: name for name, value in vars(getattr(schema, union)).items() if isinstance(value, int)}
+    return enum_names(getattr(schema, union))
 
 
 @cache
