@@ -29,7 +29,6 @@ MOST_HISTORY = 1000  # reports looked at, the newest of them
 WORKING_MEMORY = {"arena": "arena", "tensor_arena": "arena", "sram": "SRAM", "dram": "DRAM"}
 FLASH = ("flash", "off_chip_flash", "on_chip_flash", "model")
 EDGETPU_MEMORY = "on chip"
-IN_PIECES = ("edgetpu", "ethos-u")
 MIB, MOST_MIB = 1 << 20, 1e9
 
 
@@ -152,7 +151,7 @@ def _said(store: RunStore, variants: Mapping[str, Variant], name: str, report: T
         **_latency(report),
         on_target=report.on_target,
         operators=len(report.ops) or report.on_target + report.on_cpu,
-        subgraphs=report.subgraphs if report.kind in IN_PIECES else None,
+        subgraphs=report.pieces,
         memory_bytes=memory,
         memory_kind=kind,
         streamed_bytes=report.streamed_bytes,

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgekit_converters import ConverterError
-from edgekit_converters.targets.compiling import DEADLINE_S, OPTIONS
+from edgekit_converters.targets.compiling import DEADLINE_S, OPTIONS, check_compilable
 from edgekit_converters.targets.compiling import compile_for as compile_models
 from edgekit_converters.targets.preflight import preflight
 from edgekit_converters.targets.records import CompiledFiles, TargetReport
-from edgekit_converters.targets.target import CPU, EDGETPU, Target, find_target
+from edgekit_converters.targets.target import EDGETPU, Target, find_target
 from edgekit_device.embedded import append_note, read_note
 
 from .boundary import translated
 from .errors import EdgekitError, StoreError, UsageError
 from .progress import Progress, Silent
-from .records import Variant
+from .records import Variant, file_facts
 from .results import Results
 from .store import RunStore, is_run, write_atomically
 from .subject import check_tflite
@@ -72,9 +71,11 @@ def compile_for(
     """
     with translated():
         found = find_target(target)
+        check_compilable(found)
     asked = _checked(found, dict(options or {}), together)
     if force and found.kind == EDGETPU:  # its pre-flight, that nothing would map, is overruled too
         asked["force"] = True
+    job = _Job(found, asked, deadline_s, together, progress or Silent())
     given = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     if len(given) == 1 and is_run(given[0]):
         if out is not None:
@@ -82,22 +83,18 @@ def compile_for(
         store = RunStore.open(given[0])
         with store.locked():
             chosen = _runnable(store, found, variants)
-            samples = _samples(data, data_folder, [Path(item.path) for item in chosen])
-            job = _Job(found, asked, samples, deadline_s, together, progress or Silent())
-            return job.run_store(store, chosen).or_raise()
+            samples = _samples(data, data_folder, Path(chosen[0].path))
+            return job.run_store(store, chosen, samples).or_raise()
     if variants:
         raise UsageError("--variant chooses among the variants of a run folder, got single models")
     paths = _paths(given)
-    samples = _samples(data, data_folder, paths)
-    job = _Job(found, asked, samples, deadline_s, together, progress or Silent())
-    return job.run_files(paths, Path(out or "."), force=force).or_raise()
+    samples = _samples(data, data_folder, next(iter(paths.values())))
+    return job.run_files(paths, samples, Path(out or "."), force=force).or_raise()
 
 
-def compile_run(
-    store: RunStore, variants: Sequence[Variant], target: Target, progress: Progress, samples: Sequence[Any] = ()
-) -> Results[Compiled]:
+def compile_run(store: RunStore, variants: Sequence[Variant], target: Target, progress: Progress) -> Results[Compiled]:
     """Compile ``variants`` of a run whose lock is held, with the tool's own defaults."""
-    return _Job(target, {}, samples, DEADLINE_S, False, progress).run_store(store, variants)
+    return _Job(target, {}, DEADLINE_S, False, progress).run_store(store, variants, ())
 
 
 class _Job:
@@ -107,24 +104,25 @@ class _Job:
         self,
         target: Target,
         options: Mapping[str, Any],
-        samples: Sequence[Any],
         deadline_s: float,
         together: bool,
         progress: Progress,
     ) -> None:
-        self.target, self.options, self.samples = target, options, samples
-        self.deadline_s, self.together, self.progress = deadline_s, together, progress
+        self.target, self.options, self.deadline_s = target, options, deadline_s
+        self.together, self.progress = together, progress
 
-    def run_store(self, store: RunStore, variants: Sequence[Variant]) -> Results[Compiled]:
+    def run_store(self, store: RunStore, variants: Sequence[Variant], samples: Sequence[Any]) -> Results[Compiled]:
         """Variants of a run, kept in it."""
         by_name = {item.name: item for item in variants}
         models = {name: Path(item.path).read_bytes() for name, item in by_name.items()}
-        done = self._each(models, lambda name, made: self._keep(store, by_name[name], models[name], made))
+        done = self._each(models, samples, lambda name, made: self._keep(store, by_name[name], models[name], made))
         for name in done.failures:
             self._keep_refusal(store, name, models[name])
         return done
 
-    def run_files(self, paths: Mapping[str, Path], out: Path, *, force: bool) -> Results[Compiled]:
+    def run_files(
+        self, paths: Mapping[str, Path], samples: Sequence[Any], out: Path, *, force: bool
+    ) -> Results[Compiled]:
         """Files of any folder, compiled into ``out``; several get a folder each."""
         models = {name: path.read_bytes() for name, path in paths.items()}
 
@@ -132,9 +130,11 @@ class _Job:
             written = _write(made.files, out if len(models) == 1 else out / name, force=force)
             return Compiled(name, made.report, written, None, made.log, made.compile_s)
 
-        return self._each(models, keep)
+        return self._each(models, samples, keep)
 
-    def _each(self, models: Mapping[str, bytes], keep: Any) -> Results[Compiled]:
+    def _each(
+        self, models: Mapping[str, bytes], samples: Sequence[Any], keep: Callable[[str, CompiledFiles], Compiled]
+    ) -> Results[Compiled]:
         done: dict[str, Compiled] = {}
         failures: dict[str, EdgekitError] = {}
         groups = [dict(models)] if self.together else [{name: tflite} for name, tflite in models.items()]
@@ -147,7 +147,7 @@ class _Job:
                         self.target,
                         options=self.options,
                         labels={name: _labels(tflite) for name, tflite in group.items()},
-                        samples=self.samples,
+                        samples=samples,
                         deadline_s=self.deadline_s,
                     )
                 done.update({name: keep(name, files) for name, files in made.items()})
@@ -181,9 +181,7 @@ class _Job:
             name=f"{variant.name}-{self.target.name}",
             target=self.target.name,
             compiled_from=variant.name,
-            sha256=hashlib.sha256(whole).hexdigest(),
-            size_bytes=len(whole),
-            zipped_bytes=len(_zipped(whole)),
+            **file_facts(whole),
             convert_s=round(made.compile_s, 4),
             achieved={},
             key=variant.sha256,
@@ -193,19 +191,9 @@ class _Job:
         return record, whole
 
 
-def _zipped(content: bytes) -> bytes:
-    import zlib
-
-    return zlib.compress(content, 9)
-
-
 def _checked(target: Target, options: dict[str, Any], together: bool) -> dict[str, Any]:
     """The options that were said; raises UsageError for those of another target's tool."""
     said = {name: value for name, value in options.items() if value not in (None, False, ())}
-    if target.kind == CPU:
-        raise UsageError(
-            f"{target.name} runs the .tflite as it is: there is nothing to compile. Measure it: edgekit bench --device NAME"
-        )
     own = OPTIONS[target.kind]
     for name in said:
         if name not in own:
@@ -266,17 +254,14 @@ def _labels(tflite: bytes) -> tuple[str, ...]:
     return tuple(str(label) for label in raw) if isinstance(raw, list) else ()
 
 
-def _samples(
-    data: Any, data_folder: str | os.PathLike[str] | None, models: Sequence[Path] | Mapping[str, Path]
-) -> list[Any]:
-    """The first samples of the test split as each model is fed: arrays, by name where there are several; none without data."""
+def _samples(data: Any, data_folder: str | os.PathLike[str] | None, model: Path) -> list[Any]:
+    """The first samples of the test split as ``model`` is fed: arrays, by name where there are several; none without data."""
     if data is None:
         return []
     from .data import load_data, resize
     from .evaluation import noted_preprocessing
 
-    first = next(iter(models.values() if isinstance(models, Mapping) else models))
-    wanted = noted_preprocessing(first)
+    wanted = noted_preprocessing(model)
     dataset = load_data(data, size=wanted.size, folder=data_folder)
     split = dataset.test or dataset.train
     if split is None:

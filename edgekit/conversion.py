@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -32,7 +30,7 @@ from .progress import Progress, Silent
 from .quantization import achieved, quantize_options
 from .recipe import Recipe, find_recipes
 from .recipe_file import recipe_toml
-from .records import Variant
+from .records import Variant, file_facts
 from .results import Results
 from .source import Source
 from .store import RunStore
@@ -279,9 +277,7 @@ class ConversionJob:
             name=recipe.name,
             recipe=recipe.name,
             spec=recipe.spec,
-            sha256=hashlib.sha256(tflite).hexdigest(),
-            size_bytes=len(tflite),
-            zipped_bytes=len(zlib.compress(tflite, 9)),
+            **file_facts(tflite),
             convert_s=round(time.perf_counter() - started, 4),
             precision=str(result.get("precision") or recipe.precision),
             input_type=str(result["input_type"]),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgekit_converters import ConverterError
 from edgekit_converters.targets.compiling import missing_tool
 from edgekit_converters.targets.preflight import preflight
 from edgekit_converters.targets.records import TargetReport
 from edgekit_converters.targets.target import CPU, EDGETPU, Target
 
-from .boundary import host_error, translated
+from .boundary import translated
 from .compiling import Compiled, compile_run
 from .errors import EdgekitError
 from .progress import Progress
@@ -39,10 +38,10 @@ def warn_early(float_model: Path, layers: Sequence[str | None], target: Target, 
     groups: dict[tuple[str, str], list[str]] = {}
     for op in report.ops:
         # What is only lost behind another operator is won back with that one.
-        if op.placement == "cpu" and op.remedy and op.reason != LATER:
+        if op.is_left and op.remedy and op.reason != LATER:
             groups.setdefault((op.reason, op.remedy), []).append(op.layer or op.type)
-    for (reason, remedy), layers in list(groups.items())[:MOST_WARNED]:
-        named = list(dict.fromkeys(layers))
+    for (reason, remedy), lost in list(groups.items())[:MOST_WARNED]:
+        named = list(dict.fromkeys(lost))
         more = f" and {len(named) - 1} more" if len(named) > 1 else ""
         progress.note(f"{target.name}: {named[0]}{more} will stay on the processor ({reason}): {remedy}")
     if len(groups) > MOST_WARNED:
@@ -82,9 +81,9 @@ def _reports(store: RunStore, variants: Sequence[Variant], target: Target) -> Re
     failures: dict[str, EdgekitError] = {}
     for variant in variants:
         try:
-            report = preflight(Path(variant.path).read_bytes(), target)
-        except ConverterError as error:
-            failures[variant.name] = host_error(error)
+            report = report_on(Path(variant.path).read_bytes(), target)
+        except EdgekitError as error:
+            failures[variant.name] = error
             continue
         store.save_target_report(variant.name, report)
         made[variant.name] = Compiled(variant.name, report, ())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import types
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -32,6 +34,7 @@ __all__ = [
     "Parity",
     "TargetLine",
     "Variant",
+    "file_facts",
     "from_dict",
     "to_dict",
 ]
@@ -294,6 +297,15 @@ class Comparison:
     created: str = ""
     across: tuple[TargetLine, ...] = ()
     target_reports: tuple[tuple[str, TargetReport], ...] = ()
+
+
+def file_facts(tflite: bytes) -> dict[str, Any]:
+    """What a Variant's record says of its file: sha256, size_bytes and zipped_bytes (DEFLATE, level 9)."""
+    return {
+        "sha256": hashlib.sha256(tflite).hexdigest(),
+        "size_bytes": len(tflite),
+        "zipped_bytes": len(zlib.compress(tflite, 9)),
+    }
 
 
 def to_dict(record: Any) -> dict[str, Any]:

@@ -18,7 +18,16 @@ from typing import Any
 from .errors import MissingPackageError, ModelFileError
 from .op_costs import count_elements, count_macs
 
-__all__ = ["ModelCard", "OpCard", "SignatureCard", "TensorCard", "enum_names", "load_schema", "read_model_card"]
+__all__ = [
+    "ModelCard",
+    "OpCard",
+    "SignatureCard",
+    "TensorCard",
+    "clean_name",
+    "enum_names",
+    "load_schema",
+    "read_model_card",
+]
 
 SCHEMA_VERSION = 3
 MAX_SUBGRAPHS = 1000
@@ -184,7 +193,7 @@ def _listed(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-def _clean(text: bytes | None) -> str:
+def clean_name(text: bytes | None) -> str:
     """Bytes from the file as printable text of at most 200 characters; control characters become spaces."""
     decoded = (text or b"")[: 4 * TEXT_CAP].decode("utf-8", "replace")
     return "".join(character if character.isprintable() else " " for character in decoded)[:TEXT_CAP].strip()
@@ -267,7 +276,7 @@ class _Reader:
 
     def text(self, raw: bytes | None) -> str:
         self.spend(len(raw or b""))
-        return _clean(raw)
+        return clean_name(raw)
 
     def numbers(self, table: Any, field: str) -> tuple[Any, ...]:
         """The vector ``field`` of ``table`` as Python numbers; empty when it is not there."""

@@ -132,7 +132,7 @@ def _causes(ops: Sequence[OpPlacement]) -> Iterator[Cause]:
     """Operators that are not on the accelerator, by reason, the most frequent first."""
     found: dict[str, list[OpPlacement]] = {}
     for op in ops:
-        if op.placement not in ON_TARGET:
+        if op.is_left:
             found.setdefault(plain(op.reason, 400), []).append(op)
     for reason, group in sorted(found.items(), key=lambda item: -len(item[1])):
         named = ", ".join(_operator(op) for op in group[:OPERATORS_NAMED])

@@ -16,7 +16,6 @@ __all__ = ["target_lines"]
 
 MOST_OPS = 40
 MOST_LAYERS = 3
-ON_TARGET = frozenset({"edgetpu", "ethos-u", "micro"})
 COUNTS = {"macs": "MACs", "cycles_total": "cycles", "npu_operators": "NPU operators after Vela"}
 SAYS = {
     "predicted": "predicted, not compiled",
@@ -43,7 +42,7 @@ def target_lines(report: TargetReport) -> Iterator[str]:
 
 def _placed(report: TargetReport) -> Iterator[str]:
     total = len(report.ops)
-    pieces = f" in {report.subgraphs} piece(s)" if report.subgraphs and report.kind in ("edgetpu", "ethos-u") else ""
+    pieces = f" in {report.pieces} piece(s)" if report.pieces else ""
     yield f"  {report.on_target} of {total} operators on the target{pieces}"
     if report.first_off_target is not None and report.kind == "edgetpu" and report.on_target:
         breaker = next((op for op in report.ops if op.index == report.first_off_target), None)
@@ -53,7 +52,7 @@ def _placed(report: TargetReport) -> Iterator[str]:
 
 def _off_target(report: TargetReport) -> Iterator[str]:
     """Operators that are left out, those of one reason and one remedy together."""
-    left = [op for op in report.ops if op.placement not in ON_TARGET and op.reason]
+    left = [op for op in report.ops if op.is_left and op.reason]
     ordered = sorted(left, key=lambda op: (op.reason, op.remedy))
     for shown, ((reason, remedy), group) in enumerate(groupby(ordered, key=lambda op: (op.reason, op.remedy))):
         if shown == MOST_OPS:

@@ -12,7 +12,6 @@ import pytest
 from edgekit_converters.errors import ModelFileError
 from edgekit_converters.targets.edgetpu.compiled_model import has_package, is_compiled, read_compiled, read_packages
 from edgekit_converters.targets.edgetpu.container import (
-    CUSTOM_OP,
     EXECUTION_ONLY,
     PARAMETER_CACHING,
     PLACEHOLDERS,
@@ -24,6 +23,7 @@ from edgekit_converters.targets.edgetpu.container import (
     read_package,
 )
 from edgekit_converters.targets.edgetpu.flat import MOST_FLEX_ENTRIES
+from edgekit_converters.targets.operators import EDGETPU_OPERATOR
 from edgekit_converters.targets.records import COMPILED
 from edgekit_converters.targets.target import find_target
 from flatbuffers import flexbuffers
@@ -141,7 +141,7 @@ def test_compiled_model_is_reported() -> None:
     assert (report.basis, report.name, report.min_runtime) == (COMPILED, "coral", 13)
     assert [(op.index, op.type, op.placement) for op in report.ops] == [
         (0, "QUANTIZE", "cpu"),
-        (1, CUSTOM_OP, "edgetpu"),
+        (1, EDGETPU_OPERATOR, "edgetpu"),
         (2, "DEQUANTIZE", "cpu"),
     ]
     assert (report.on_target, report.on_cpu, report.subgraphs, report.first_off_target) == (1, 2, 1, 2)
@@ -228,7 +228,7 @@ def test_what_holds_no_package_is_refused(options: bytes) -> None:
 
 def test_model_that_is_not_compiled_is_none() -> None:
     """A plain model is not compiled, also where its name says so; other bytes are none either."""
-    name = Tensor(CUSTOM_OP, "int8", (1, 4), None, (0.5,), (0,))
+    name = Tensor(EDGETPU_OPERATOR, "int8", (1, 4), None, (0.5,), (0,))
     named = build(Graph([name, Tensor("y", "int8", (1, 4), None, (0.5,), (0,))], [Op("RELU", (0,), (1,))], (0,), (1,)))
     for data in (dense_model("int8"), conv_model(), named):
         assert (is_compiled(data), has_package(data), read_packages(data)) == (False, False, {})

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from ..errors import TargetError
+from ..errors import MissingPackageError, TargetError
 from .records import CompiledFiles
 from .target import CPU, EDGETPU, ETHOS_U, MICRO, Target
 
-__all__ = ["DEADLINE_S", "OPTIONS", "compile_for", "missing_tool"]
+__all__ = ["DEADLINE_S", "OPTIONS", "check_compilable", "compile_for", "missing_tool"]
 
 DEADLINE_S = 600.0
 # The options of each kind's tool; what belongs to another is refused before anything runs.
@@ -52,38 +49,44 @@ def compile_for(
     the tool is not installed, ModelFileError for bytes that are no .tflite. No file is made then.
     """
     said = dict(options or {})
+    check_compilable(target)
+    if target.kind == EDGETPU:
+        return _edgetpu(models, target, said, deadline_s)
+    if target.kind == ETHOS_U:
+        return _ethos_u(models, target, said, deadline_s)
+    return _micro(models, target, said, labels or {}, samples, deadline_s)
+
+
+def check_compilable(target: Target) -> None:
+    """Raise TargetError (refused) for a target that runs the .tflite as it is."""
     if target.kind == CPU:
         raise TargetError(
             f"{target.name} runs the .tflite as it is: there is nothing to compile. Measure it: edgekit bench --device NAME",
             refused=True,
         )
-    if target.kind == EDGETPU:
-        made = _edgetpu(models, target, said, deadline_s)
-    elif target.kind == ETHOS_U:
-        made = _ethos_u(models, target, said, deadline_s)
-    else:
-        made = _micro(models, target, said, labels or {}, samples, deadline_s)
-    return {
-        name: replace(files, report=replace(files.report, model_sha256=hashlib.sha256(models[name]).hexdigest()))
-        for name, files in made.items()
-    }
 
 
 def missing_tool(target: Target) -> str:
     """Why the target's tool cannot be used on this machine, with the line that installs it; empty where it can."""
-    from importlib.util import find_spec
-
     if target.kind == EDGETPU:
         from .edgetpu.compiler import find_compiler
 
         try:
             find_compiler()
-        except TargetError as error:
+        except TargetError as error:  # its help runs over several lines, which the page has too
             return f"{str(error).splitlines()[0].rstrip('.')}: see docs/edgetpu-compile.md"
-    elif target.kind == ETHOS_U and find_spec("ethosu") is None and shutil.which("vela") is None:
-        return "Vela is not installed: pip install 'edgekit[ethos-u]'"
-    elif target.kind == MICRO and find_spec("tflite_micro") is None:
-        return "TensorFlow Lite Micro is not installed: pip install 'edgekit[micro]'"
+        return ""
+    try:
+        if target.kind == ETHOS_U:
+            from .ethos_u.run import find_vela
+
+            find_vela()
+        elif target.kind == MICRO:
+            from .micro.interpret import find_tflm
+
+            find_tflm()
+    except MissingPackageError as error:
+        return str(error)
     return ""
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .operators import Operator, OperatorGraph
+from .operators import EDGETPU_OPERATOR, ETHOS_U_OPERATOR, Operator, OperatorGraph
 from .records import PREDICTED, OpPlacement, TargetReport
 from .target import Target
 
 __all__ = ["check_cpu"]
 
-EDGETPU_OPERATOR, ETHOS_U_OPERATOR = "edgetpu-custom-op", "ethos-u"
 # Custom operators that the runtimes of the Python wheels register themselves
 # (tensorflow/lite/kernels/custom_ops_register.h, and the detection post-processing of register.cc).
 REGISTERED_CUSTOM = frozenset({"TFLite_Detection_PostProcess"})
@@ -38,6 +37,7 @@ def check_cpu(graph: OperatorGraph, target: Target, *, layers: Sequence[str | No
         refusal=f"no runtime of {target.name} has the operator {lost[0].type}" if lost else "",
         remedy=lost[0].remedy if lost else "",
         warnings=_warnings(graph, target),
+        model_sha256=graph.card.sha256,
     )
 
 

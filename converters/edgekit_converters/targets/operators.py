@@ -13,7 +13,10 @@ import numpy as np
 from ..errors import ModelFileError
 from ..model_card import ModelCard, TensorCard, enum_names, load_schema, read_model_card
 
-__all__ = ["Operator", "OperatorGraph", "read_operators"]
+__all__ = ["EDGETPU_OPERATOR", "ETHOS_U_OPERATOR", "Operator", "OperatorGraph", "read_operators"]
+
+# What the two compilers put in the place of the operators they take.
+EDGETPU_OPERATOR, ETHOS_U_OPERATOR = "edgetpu-custom-op", "ethos-u"
 
 MOST_VALUES = 1024  # of a constant that says how (axes, sizes, paddings); weights are not read
 _DTYPES = {

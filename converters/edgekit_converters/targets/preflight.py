@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ..layers import name_layers
@@ -35,18 +33,7 @@ def preflight(
     Raises ModelFileError for bytes that are no .tflite, MissingPackageError when the target's tool is not installed,
     TargetError when it fails. That a target refuses the model is no error: the report's ``refusal`` says so.
     """
-    report = _report(tflite, target, layers, dict(options or {}), samples, card)
-    return replace(report, model_sha256=hashlib.sha256(tflite).hexdigest())
-
-
-def _report(
-    tflite: bytes,
-    target: Target,
-    layers: Sequence[str | None],
-    options: dict[str, Any],
-    samples: Sequence[Any],
-    card: ModelCard | None,
-) -> TargetReport:
+    said = dict(options or {})
     # Each room imports its own tool: nothing of the others is loaded.
     if target.kind == CPU:
         from .cpu import check_cpu
@@ -54,12 +41,12 @@ def _report(
         graph = read_operators(tflite, card)
         return check_cpu(graph, target, layers=layers or name_layers(tflite, card=graph.card))
     if target.kind == EDGETPU:
-        several = bool(options.get("multiple_subgraphs"))
+        several = bool(said.get("multiple_subgraphs"))
         return _edgetpu(tflite, target, layers, card, multiple_subgraphs=several)
     if target.kind == ETHOS_U:
         from .ethos_u.vela import VelaOptions, model_ethos_u
 
-        return model_ethos_u(tflite, target, options=VelaOptions.from_mapping(options))
+        return model_ethos_u(tflite, target, options=VelaOptions.from_mapping(said))
     from .micro.check import check_micro
 
     return check_micro(tflite, target, samples=samples)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .target import EDGETPU, ETHOS_U
+
 __all__ = [
     "BASES",
     "COMPILED",
@@ -44,6 +46,11 @@ class OpPlacement:
     remedy: str = ""
     layer: str = ""
     version: int = 1
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is not on an accelerator: on the processor, or nowhere."""
+        return self.placement in ("cpu", "unsupported")
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,11 @@ class TargetReport:
     warnings: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     model_sha256: str = ""
+
+    @property
+    def pieces(self) -> int | None:
+        """``subgraphs`` where a model can be cut into pieces for the target; None where it runs as one."""
+        return self.subgraphs if self.kind in (EDGETPU, ETHOS_U) else None
 
     @property
     def fully_on_target(self) -> bool:

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...errors import ModelFileError
 from ...model_card import load_schema
-from ..operators import OperatorGraph, read_operators
+from ..operators import EDGETPU_OPERATOR, OperatorGraph, read_operators
 from ..records import COMPILED, LayerFigure, OpPlacement, TargetReport
 from ..target import Target
-from .container import CUSTOM_OP, PARAMETER_CACHING, Executable, Package, PlaceholderError, read_package
+from .container import PARAMETER_CACHING, Executable, Package, PlaceholderError, read_package
 from .flat import DAMAGED
 
 __all__ = ["has_package", "is_compiled", "read_compiled", "read_packages"]
@@ -23,10 +23,10 @@ _ACCESS_ERRORS = (struct.error, ValueError, TypeError, IndexError, OverflowError
 
 def is_compiled(data: bytes) -> bool:
     """Whether a .tflite holds an ``edgetpu-custom-op``, whatever is in it. Raises ModelFileError for a damaged model."""
-    if CUSTOM_OP.encode() not in data:
+    if EDGETPU_OPERATOR.encode() not in data:
         return False
     card = read_operators(data).card
-    return any(op.custom and op.type == CUSTOM_OP for op in (*card.ops, *card.other_ops))
+    return any(op.custom and op.type == EDGETPU_OPERATOR for op in (*card.ops, *card.other_ops))
 
 
 def has_package(data: bytes) -> bool:
@@ -62,7 +62,7 @@ def read_compiled(data: bytes, target: Target) -> TargetReport:
         return _refused(graph, target, str(error))
     if not packages:
         raise ModelFileError(
-            f"expected a model compiled for the Edge TPU, got one without {CUSTOM_OP}: compile it first"
+            f"expected a model compiled for the Edge TPU, got one without {EDGETPU_OPERATOR}: compile it first"
         )
     ops = tuple(_placement(op.index, op.type, op.version, op.index in packages) for op in graph.operators)
     held = tuple(packages.values())
@@ -90,12 +90,12 @@ def read_compiled(data: bytes, target: Target) -> TargetReport:
 
 
 def _packages(data: bytes, graph: OperatorGraph) -> dict[int, Package]:
-    indices = [op.index for op in graph.operators if op.custom and op.type == CUSTOM_OP]
+    indices = [op.index for op in graph.operators if op.custom and op.type == EDGETPU_OPERATOR]
     try:
         raw = load_schema().Model.GetRootAs(data, 0).Subgraphs(0)
         options = {index: _options(data, raw.Operators(index), len(indices)) for index in indices}
     except _ACCESS_ERRORS as error:
-        raise ModelFileError(f"expected the options of {CUSTOM_OP} inside the file: {DAMAGED}") from error
+        raise ModelFileError(f"expected the options of {EDGETPU_OPERATOR} inside the file: {DAMAGED}") from error
     return {index: _package(index, content) for index, content in options.items()}
 
 
@@ -106,7 +106,7 @@ def _package(index: int, options: bytes) -> Package:
         raise
     except ModelFileError as error:
         raise ModelFileError(
-            f"operator {index} is an {CUSTOM_OP} without a whole package, as a compiler that failed leaves it: {error}"
+            f"operator {index} is an {EDGETPU_OPERATOR} without a whole package, as a compiler that failed leaves it: {error}"
         ) from error
 
 
@@ -115,21 +115,23 @@ def _options(data: bytes, raw: Any, count: int) -> bytes:
     size = raw.CustomOptionsLength()
     # Several operators may point at the same bytes: an honest file's options fit into it side by side.
     if size > len(data) or size * count > 2 * len(data):
-        raise ModelFileError(f"expected options of {CUSTOM_OP} that fit into {len(data)} bytes, got {size}: {DAMAGED}")
+        raise ModelFileError(
+            f"expected options of {EDGETPU_OPERATOR} that fit into {len(data)} bytes, got {size}: {DAMAGED}"
+        )
     if size:
         content: bytes = raw.CustomOptionsAsNumpy().tobytes()
         return content
     start = getattr(raw, "LargeCustomOptionsOffset", int)()
     end = start + getattr(raw, "LargeCustomOptionsSize", int)()
     if not 0 < start < end <= len(data):
-        raise ModelFileError(f"expected a package in the options of {CUSTOM_OP}, got none: {DAMAGED}")
+        raise ModelFileError(f"expected a package in the options of {EDGETPU_OPERATOR}, got none: {DAMAGED}")
     return data[start:end]
 
 
 def _refused(graph: OperatorGraph, target: Target, why: str) -> TargetReport:
     ops = tuple(
         OpPlacement(op.index, op.type, "unsupported", "a placeholder, no package", version=op.version)
-        if op.type == CUSTOM_OP
+        if op.type == EDGETPU_OPERATOR
         else OpPlacement(op.index, op.type, "cpu", version=op.version)
         for op in graph.operators
     )

@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import ModelFileError
-from ...model_card import _clean
+from ...model_card import clean_name
+from ..operators import EDGETPU_OPERATOR
 from .flat import DAMAGED, Budget, FlatTable, read_flex_strings, root_table
 
 __all__ = [
-    "CUSTOM_OP",
     "EXECUTION_ONLY",
     "PARAMETER_CACHING",
     "PLACEHOLDER",
@@ -33,7 +33,6 @@ __all__ = [
     "read_package",
 ]
 
-CUSTOM_OP = "edgetpu-custom-op"
 IDENTIFIER = b"DWN1"
 # How the options begin that the Python package `edgecompiler` writes where there is no compiler: it calls them EPCT, stores
 # 0x45504342 with the low byte first, and nothing can run them.
@@ -139,7 +138,7 @@ def package_bytes(options: bytes) -> bytes:
     """The bytes an operator's options hold as its package, whatever they are. Raises ModelFileError where they hold none."""
     found = read_flex_strings(memoryview(options)).get(PACKAGE_KEY)
     if found is None:
-        raise ModelFileError(f"expected a package (key 4) in the options of {CUSTOM_OP}, got none: {DAMAGED}")
+        raise ModelFileError(f"expected a package (key 4) in the options of {EDGETPU_OPERATOR}, got none: {DAMAGED}")
     return bytes(found)
 
 
@@ -258,4 +257,4 @@ def _size(value: int, what: str) -> int:
 
 
 def _text(table: FlatTable, field: int) -> str:
-    return _clean(bytes(table.blob(field)[:1024]))
+    return clean_name(bytes(table.blob(field)[:1024]))

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...model_card import TensorCard
-from ..operators import Operator, OperatorGraph
-from .container import CUSTOM_OP
+from ..operators import EDGETPU_OPERATOR, Operator, OperatorGraph
 
 __all__ = ["placed_by_compiler"]
 
@@ -19,14 +18,14 @@ _Key = tuple[str, tuple[str, ...]]
 
 def placed_by_compiler(original: OperatorGraph, compiled: OperatorGraph) -> tuple[bool, ...]:
     """For each operator of ``original``, whether ``compiled``, made of it, runs it on the Edge TPU."""
-    if not any(op.type == CUSTOM_OP for op in compiled.operators):
+    if not any(op.type == EDGETPU_OPERATOR for op in compiled.operators):
         return (False,) * len(original.operators)
     waiting: dict[_Key, list[Operator]] = {}
     for op in original.operators:
         waiting.setdefault(_writes(op), []).append(op)
     left, strangers = set(), []
     for op in compiled.operators:
-        if op.type == CUSTOM_OP:
+        if op.type == EDGETPU_OPERATOR:
             continue
         same = waiting.get(_writes(op), [])
         if not same:

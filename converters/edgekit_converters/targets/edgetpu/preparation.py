@@ -88,7 +88,8 @@ def _job(name: str, tflite: bytes, target: Target, options: EdgeTpuOptions, take
             "int8 .tflite it was compiled from",
             refused=True,
         )
-    prediction = predict(graph, target, layers=name_layers(tflite), multiple_subgraphs=options.multiple_subgraphs)
+    layers = name_layers(tflite, card=graph.card)
+    prediction = predict(graph, target, layers=layers, multiple_subgraphs=options.multiple_subgraphs)
     return Job(name, file_stem(name, taken), tflite, graph, prediction)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import struct
 
 from ...model_card import load_schema
-from ..operators import Operator, OperatorGraph
+from ..operators import ETHOS_U_OPERATOR, Operator, OperatorGraph
 
-__all__ = ["ETHOS_U_OPERATOR", "accelerators_of", "ethos_u_operators"]
+__all__ = ["accelerators_of", "ethos_u_operators"]
 
-ETHOS_U_OPERATOR = "ethos-u"
 # The driver's header (Arm's ethos-u core driver): a fourcc, then actions; the first configures, and is followed by a word
 # with log2 of the MACs a cycle in its lowest four bits and the product in its highest four.
 _FOURCCS = (b"COP1", b"COP2")

@@ -6,15 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from ..operators import Operator, OperatorGraph
 from ..records import MODELLED, Estimate, LayerFigure, OpPlacement, TargetReport
-from ..target import Target
+from ..target import CPU, ETHOS_U, Target
 from .compiled import ethos_u_operators
 from .database import Commands, Database
 from .remedies import TO_INT8, remedy_for
 from .summary import Said, Summary
 
-__all__ = ["CPU", "ETHOS_U", "HEADLINE", "modelled"]
+__all__ = ["HEADLINE", "modelled"]
 
-ETHOS_U, CPU = "ethos-u", "cpu"
 HEADLINE = (
     "cycles_total",
     "cycles_npu",
@@ -64,6 +63,7 @@ def modelled(
         layers=_layers(ops, graph, database),
         warnings=_warnings(graph, summary, said, len(on_cpu), options or {}),
         options={**(options or {}), **_assumed(summary)},
+        model_sha256=graph.card.sha256,
     )
 
 

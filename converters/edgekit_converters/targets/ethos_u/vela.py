@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,20 +10,19 @@ from pathlib import Path
 
 from ...errors import ModelFileError, TargetError
 from ...layers import name_layers
-from ..operators import OperatorGraph, read_operators
+from ..operators import EDGETPU_OPERATOR, ETHOS_U_OPERATOR, OperatorGraph, read_operators
 from ..records import COMPILED, CompiledFiles, OpPlacement, TargetReport
-from ..target import Target
-from .compiled import ETHOS_U_OPERATOR, accelerators_of, ethos_u_operators
+from ..target import CPU, ETHOS_U, Target
+from .compiled import accelerators_of, ethos_u_operators
 from .database import read_database
 from .options import VelaOptions, family
-from .report import CPU, ETHOS_U, modelled
+from .report import modelled
 from .run import Vela, configurations, find_vela, run_vela
 from .summary import read_said, read_summary
 
 __all__ = ["VelaOptions", "compile_ethos_u", "model_ethos_u"]
 
 DEADLINE_S = 300.0
-EDGETPU_OPERATOR = "edgetpu-custom-op"
 MOST_MODEL_BYTES = 2**31
 _FOR_REPORTS = ("--enable-debug-db", "--verbose-cycle-estimate", "--verbose-weights")
 
@@ -52,8 +49,7 @@ def model_ethos_u(
     graph = read_operators(tflite)
     options = options or VelaOptions()
     compiled = _already_compiled(tflite, graph, target, options)
-    report = compiled or _compiled(tflite, graph, target, options, name, layers, deadline_s).report
-    return dataclasses.replace(report, model_sha256=hashlib.sha256(tflite).hexdigest())
+    return compiled or _compiled(tflite, graph, target, options, name, layers, deadline_s).report
 
 
 def compile_ethos_u(
@@ -86,8 +82,7 @@ def compile_ethos_u(
             refused=True,
             log=made.log,
         )
-    report = dataclasses.replace(made.report, model_sha256=hashlib.sha256(tflite).hexdigest())
-    return dataclasses.replace(made, report=report)
+    return made
 
 
 _ORIGINAL = "take the model it was compiled from"
@@ -132,6 +127,7 @@ def _of_compiled(
         remedy=_ORIGINAL if refusal else "",
         warnings=() if refusal else ("compiled by vela already: figures are of the model it was compiled from",),
         options=dict(facts),
+        model_sha256=graph.card.sha256,
     )
 
 
@@ -174,7 +170,7 @@ def _compiled(
         target,
         vela.title,
         evidence,
-        layers=layers or name_layers(tflite),
+        layers=layers or name_layers(tflite, card=graph.card),
         options=options.to_dict(),
     )
     _check(graph, made, report)

@@ -78,7 +78,7 @@ def examine(
     """``check_micro``, and the first sample with TFLM's answer to it where there are samples and the model runs."""
     said_by = find_tflm()
     card = read_model_card(tflite)
-    names = list(layers or name_layers(tflite))
+    names = list(layers or name_layers(tflite, card=card))
     prepared = prepare(samples, card)
     with Session(deadline_s) as session:
         lost = LOST_WEIGHTS if has_weights_behind(tflite) else ""
@@ -108,6 +108,7 @@ def examine(
         memory={} if refusal else _memory(whole, tflite),
         figures=parity.figures,
         warnings=() if refusal else _warnings(card, target, whole, parity),
+        model_sha256=card.sha256,
     )
     return report, example
 

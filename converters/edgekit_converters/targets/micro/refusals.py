@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from ...model_card import OpCard, TensorCard
 from ...reason import short
+from ..operators import EDGETPU_OPERATOR, ETHOS_U_OPERATOR
 from .interpret import CRASHED, Trial
 from .operators import BUILTINS, CUSTOMS
 
-__all__ = ["EDGETPU_OPERATOR", "ETHOS_U_OPERATOR", "failed_node", "reason_of", "remedy_of"]
+__all__ = ["failed_node", "reason_of", "remedy_of"]
 
-EDGETPU_OPERATOR, ETHOS_U_OPERATOR = "edgetpu-custom-op", "ethos-u"
 FLEX = "Flex"
 INT8 = "convert it to whole int8: edgekit convert MODEL --data DATA --target micro"
 # PreprocessSoftmaxScaling (tensorflow/lite/kernels/internal/quantization_util.cc) asks for scale * beta * 2**26 above 1.
