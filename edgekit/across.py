@@ -14,7 +14,7 @@ from edgekit_device import BenchmarkReport, ReportError
 
 from .candidate import Candidate
 from .plausible import is_plausible, without_nonsense
-from .records import ESTIMATED, MEASURED, MODELLED, TargetLine, Variant
+from .records import ESTIMATED, EXECUTED, MEASURED, MODELLED, TargetLine, Variant
 from .store import RunStore
 from .target_reports import compiled_file
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["across"]
 
-EXECUTED = "executed"  # on this machine: an emulated board has measured nothing
 MOST_HISTORY = 1000  # reports looked at, the newest of them
 # What a target's tool calls the memory a model works in; the first that a report has is shown.
 WORKING_MEMORY = {"arena": "arena", "tensor_arena": "arena", "sram": "SRAM", "dram": "DRAM"}
@@ -132,7 +131,7 @@ def _measured_line(variant: Variant, place: str, report: BenchmarkReport) -> Tar
     return TargetLine(
         variant=variant.name,
         target=place,
-        basis=EXECUTED if emulated else MEASURED,
+        basis=EXECUTED if emulated else MEASURED,  # an emulated board has measured nothing
         said_by=", ".join(filter(None, (ran, runtime.delegate, threads))),
         **({} if emulated else _times(latency.median_ms, latency.median_low_ms, latency.median_high_ms, MEASURED)),
         memory_bytes=None if emulated or peak is None or not 0 < peak < MOST_MIB else round(peak * MIB),

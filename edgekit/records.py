@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from edgekit_converters.targets.records import TargetReport
 
 __all__ = [
+    "COMPILED",
     "ESTIMATED",
+    "EXECUTED",
     "MEASURED",
     "MODELLED",
+    "PREDICTED",
     "ClassScore",
     "ComparedVariant",
     "Comparison",
@@ -44,6 +47,8 @@ Record = TypeVar("Record")
 MEASURED = "measured"  # on a board, by edgekit-device
 MODELLED = "modelled"  # computed by the target's own tool, from a model of the chip
 ESTIMATED = "estimated"  # computed by edgekit, with bounds
+# What else a target report rests on: edgekit_converters.targets.records, which reading a run does not load.
+PREDICTED, COMPILED, EXECUTED = "predicted", "compiled", "executed"
 LATENCY_BASES = (MEASURED, MODELLED, ESTIMATED)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ..records import ESTIMATED, MEASURED, MODELLED, Comparison, TargetLine
+from ..records import COMPILED, ESTIMATED, EXECUTED, MEASURED, MODELLED, PREDICTED, Comparison, TargetLine
 from . import figures
 from .summary import plain
 
@@ -26,7 +26,6 @@ __all__ = [
     "remark_lines",
 ]
 
-PREDICTED, COMPILED, EXECUTED = "predicted", "compiled", "executed"
 # What each word says, for the legend.
 MEANINGS = {
     MEASURED: "on the board named",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from ..operators import Operator
 from ..records import COMPILED, MappingCheck, OpPlacement, TargetReport
 from ..target import Target
-from .compiled_model import read_compiled, read_packages
+from .compiled_model import first_off, read_compiled, read_packages
 from .container import PARAMETER_CACHING
 from .installed import Compiler
 from .latency import estimate_latency
@@ -58,7 +58,7 @@ def report_compiled(
         subgraphs=sum(part.subgraphs for part in parts),
         on_target=on_target,
         on_cpu=len(ops) - on_target,
-        first_off_target=_first_off(ops),
+        first_off_target=first_off(ops),
         min_runtime=max((part.min_runtime for part in parts if part.min_runtime is not None), default=None),
         cached_bytes=cached,
         streamed_bytes=streamed,
@@ -134,16 +134,6 @@ def _remedy(reason: str, ours: OpPlacement) -> str:
     if ours.remedy and (ours.reason == reason or status is None or status.text != LATER):
         return ours.remedy
     return status.remedy if status is not None else ""
-
-
-def _first_off(ops: Sequence[OpPlacement]) -> int | None:
-    """The first operator that stays on the processor for a reason of its own, behind one that does not."""
-    started = False
-    for op in ops:
-        started = started or op.placement == "edgetpu"
-        if started and op.placement == "cpu" and op.reason != LATER:
-            return op.index
-    return next((op.index for op in ops if op.placement == "cpu"), None)
 
 
 def _check(job: Job, placed: Sequence[bool], options: EdgeTpuOptions) -> MappingCheck | None:

@@ -13,8 +13,9 @@ from ..records import COMPILED, LayerFigure, OpPlacement, TargetReport
 from ..target import Target
 from .container import PARAMETER_CACHING, Executable, Package, PlaceholderError, read_package
 from .flat import DAMAGED
+from .statuses import LATER
 
-__all__ = ["has_package", "is_compiled", "read_compiled", "read_packages"]
+__all__ = ["first_off", "has_package", "is_compiled", "read_compiled", "read_packages"]
 
 _LEFT = "the compiler left it on the processor"
 _WHY = "edgekit inspect ORIGINAL.tflite --target coral says why"
@@ -77,7 +78,7 @@ def read_compiled(data: bytes, target: Target) -> TargetReport:
         subgraphs=len(packages),
         on_target=len(packages),
         on_cpu=on_cpu,
-        first_off_target=_first_off(ops),
+        first_off_target=first_off(ops),
         min_runtime=max(package.min_runtime for package in held),
         cached_bytes=sum(package.cached_bytes for package in held),
         streamed_bytes=sum(package.streamed_bytes for package in held),
@@ -154,12 +155,12 @@ def _placement(index: int, kind: str, version: int, packaged: bool) -> OpPlaceme
     return OpPlacement(index, kind, "cpu", _LEFT, _WHY, version=version)
 
 
-def _first_off(ops: Sequence[OpPlacement]) -> int | None:
-    """The first operator on the processor behind a piece on the Edge TPU; else the first on the processor."""
+def first_off(ops: Sequence[OpPlacement]) -> int | None:
+    """The first operator that stays on the processor for a reason of its own, behind one that does not; else the first there."""
     started = False
     for op in ops:
         started = started or op.placement == "edgetpu"
-        if started and op.placement == "cpu":
+        if started and op.placement == "cpu" and op.reason != LATER:
             return op.index
     return next((op.index for op in ops if op.placement == "cpu"), None)
 
